@@ -1,0 +1,1 @@
+"""Text -> spans: patterns, checked by checksums, labels and context."""

@@ -1,0 +1,40 @@
+"""The vocabulary of compliance: boundaries, findings, verdicts.  Data only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+LOCAL = "local"
+"""The boundary that is always inside: this host and its own network."""
+
+Action = Literal["allow", "redact", "keep_local", "block"]
+
+
+class Finding(Struct, frozen=True):
+    """One identifier in one field.  Never carries the value.
+
+    `start` and `end` are code points in the field's original string; `path` is as in `messages[0].content`,
+    with keys that the caller chose written `*`.
+    """
+
+    type: str  # card, ssn, email, secret; scan_failed where a detector broke or ran out of time
+    path: str
+    start: int
+    end: int
+    confidence: float = 1.0
+
+
+class Verdict(Struct, frozen=True):
+    """Where a request may go.  It binds every attempt, retry and follow-up."""
+
+    action: Action
+    findings: tuple[Finding, ...] = ()
+    rule: str = "default"  # the name of the rule that decided
+
+    def allows(self, boundary: str) -> bool:
+        """May text under this verdict be sent to a target inside `boundary`?"""
+        if self.action == "block":
+            return False
+        return self.action == "allow" or boundary == LOCAL

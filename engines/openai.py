@@ -1,0 +1,202 @@
+"""OpenAI's dialect: chat/completions and embeddings.  Answers and translation have files of their own.
+
+Source: the OpenAI API reference, and the types of the `openai` package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engines import openai_answers, openai_requests
+from engines.base import EventDecoder, EventEncoder
+from engines.model import BadRequest, Conversation, DialectName, ErrorInfo, Event, Operation, Request
+from engines.rawjson import duplicate_keys, insert, parse_object, replace, top_level_span
+
+NAME_LIMIT = 256
+"""Characters of a model's name."""
+
+_TYPE_WORDS = {
+    "invalid_request": "invalid_request_error",
+    "authentication": "authentication_error",
+    "permission": "permission_error",
+    "not_found": "not_found_error",
+    "rate_limit": "rate_limit_error",
+    "overloaded": "server_error",
+    "timeout": "timeout_error",
+    "api": "server_error",
+}
+_PART_NEEDS = {"image_url": "vision", "input_audio": "audio", "file": "documents"}
+_CHAT = frozenset({"chat"})
+_EMBEDDINGS = frozenset({"embeddings"})
+_USAGE = b'{"include_usage":true}'
+
+
+class OpenAI:
+    """See `engines.base.Dialect`."""
+
+    name: DialectName = "openai"
+
+    def parse(self, operation: Operation, raw: bytes, headers: Mapping[str, str]) -> Request:
+        body = parse_object(raw)
+        refuse_duplicates(raw, body)
+        model = model_name(body)
+        if operation is Operation.EMBEDDINGS:
+            if body.get("input") is None:
+                raise BadRequest("input is required: a string, or an array of strings or of tokens.", "input")
+            return Request("openai", operation, model, False, raw, body, False, 0, 1, _EMBEDDINGS)
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise BadRequest("messages must be an array with at least one message.", "messages")
+        stream = boolean(body, "stream")
+        options = body.get("stream_options")
+        if options is not None and not isinstance(options, dict):
+            raise BadRequest("stream_options must be an object.", "stream_options")
+        limit = whole(body, "max_completion_tokens")
+        if limit is None:
+            limit = whole(body, "max_tokens")
+        return Request(
+            dialect="openai",
+            operation=operation,
+            model=model,
+            stream=stream,
+            raw=raw,
+            body=body,
+            wants_usage=bool(options and options.get("include_usage")),
+            max_output=limit,
+            choices=whole(body, "n") or 1,
+            needs=_needs(body, messages),
+        )
+
+    def edit(self, request: Request, *, model: str, ask_usage: bool) -> tuple[bytes, tuple[str, ...]]:
+        raw = request.raw
+        edits: tuple[str, ...] = ()
+        if model != request.model:
+            raw = replace(raw, ("model",), msgspec.json.encode(model))
+            edits = ("model_alias",)
+        if request.stream and ask_usage and not request.wants_usage:
+            raw = _asking_usage(raw, request.body.get("stream_options"))
+            edits += ("usage_option",)
+        return raw, edits
+
+    def encoder(self, request: Request, *, answer_id: str, created: int) -> EventEncoder:
+        if request.stream:
+            return openai_answers.StreamEncoder(request, answer_id=answer_id, created=created)
+        return openai_answers.WholeEncoder(request, answer_id=answer_id, created=created)
+
+    def error_body(self, error: ErrorInfo) -> bytes:
+        return msgspec.json.encode({"error": _error_row(error)})
+
+    def error_event(self, error: ErrorInfo) -> bytes:
+        return b"data: %b\n\n" % self.error_body(error)
+
+    def conversation(self, request: Request) -> Conversation:
+        return openai_requests.conversation(request)
+
+    def render(self, conversation: Conversation, *, model: str, default_max_output: int) -> bytes:
+        return openai_requests.render(conversation, model=model)
+
+    def decoder(self) -> EventDecoder:
+        return openai_answers.Decoder()
+
+    def decode_answer(self, operation: Operation, body: bytes) -> Sequence[Event]:
+        return openai_answers.decode_answer(operation, body)
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
+        try:
+            value = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            value = None
+        error = value.get("error", value) if isinstance(value, dict) else None
+        info = openai_answers.error_of(error, status)
+        return msgspec.structs.replace(info, retry_after=seconds(headers.get("retry-after")))
+
+    def restore_model(self, raw: bytes, model: str) -> bytes:
+        try:
+            return replace(raw, ("model",), msgspec.json.encode(model))
+        except KeyError:
+            return raw
+
+
+DIALECT = OpenAI()
+
+
+def model_name(body: Mapping[str, Any]) -> str:
+    """The model asked for; raises `BadRequest`."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model or len(model) > NAME_LIMIT:
+        raise BadRequest(f"model must be a string of 1 to {NAME_LIMIT} characters.", "model")
+    return model
+
+
+def refuse_duplicates(raw: bytes, body: Mapping[str, Any]) -> None:
+    """A key that stands twice could mean one thing to the scanner here and another to the engine."""
+    if repeated := duplicate_keys(raw, body):
+        raise BadRequest("A key stands twice in one object, so it is not clear what is meant.", repeated[0])
+
+
+def seconds(value: str | None) -> float | None:
+    """A `retry-after` in seconds; a date, or nonsense, is None."""
+    try:
+        return float(value) if value is not None else None
+    except ValueError:
+        return None
+
+
+def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
+    """What an engine must be able to do.  Plain chats share one object."""
+    needs: set[str] = set()
+    for index, message in enumerate(messages):
+        if type(message) is not dict:
+            raise BadRequest("Each message must be an object.", f"messages[{index}]")
+        content = message.get("content")
+        if type(content) is list:
+            for position, part in enumerate(content):
+                if type(part) is not dict:
+                    raise BadRequest("Each content part must be an object.", f"messages[{index}].content[{position}]")
+                need = _PART_NEEDS.get(part.get("type", ""))
+                if need is not None:
+                    needs.add(need)
+        elif content is not None and type(content) is not str:
+            raise BadRequest("content must be a string or an array of parts.", f"messages[{index}].content")
+    if body.get("tools") or body.get("functions"):
+        needs.add("tools")
+    if body.get("logprobs"):
+        needs.add("logprobs")
+    form = body.get("response_format")
+    if type(form) is dict and form.get("type") in ("json_schema", "json_object"):
+        needs.add("json_schema" if form["type"] == "json_schema" else "json_mode")
+    return frozenset(needs) | _CHAT if needs else _CHAT
+
+
+def _asking_usage(raw: bytes, options: dict[str, Any] | None) -> bytes:
+    if options is None:
+        span = top_level_span(raw, "stream_options")  # an explicit null
+        return insert(raw, "stream_options", _USAGE) if span is None else raw[: span[0]] + _USAGE + raw[span[1] :]
+    if "include_usage" in options:
+        return replace(raw, ("stream_options", "include_usage"), b"true")
+    span = top_level_span(raw, "stream_options")
+    assert span is not None
+    return raw[: span[0]] + insert(raw[span[0] : span[1]], "include_usage", b"true") + raw[span[1] :]
+
+
+def boolean(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadRequest(f"{name} must be true or false.", name)
+
+
+def whole(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadRequest(f"{name} must be a whole number, not negative.", name)
+    return value
+
+
+def _error_row(error: ErrorInfo) -> dict[str, Any]:
+    return {"message": error.message, "type": _TYPE_WORDS.get(error.type, "server_error"), "param": error.param, "code": error.code}

@@ -1,0 +1,372 @@
+"""OpenAI chat answers, both directions: chunks and whole completions <-> events.
+
+Shapes: OpenAI API reference, "chat completion object" and "chat completion chunk object"; with what vLLM,
+llama.cpp, llama-cpp-python, Azure and DeepSeek do differently (reasoning fields, empty first choices, null
+contents, integer error codes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from engines.errors import MalformedAnswer, Untranslatable
+from engines.model import (
+    Done,
+    ErrorInfo,
+    Event,
+    Failed,
+    Finish,
+    FinishReason,
+    Frame,
+    Opaque,
+    Operation,
+    Ping,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    Request,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from engines.sse import event_bytes
+
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+_FINISH_BACK = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter", "refusal": "content_filter"}
+_TYPES = {400: "invalid_request", 401: "authentication", 403: "permission", 404: "not_found", 413: "invalid_request", 422: "invalid_request"}
+_DONE = b"data: [DONE]\n\n"
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(Struct):
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: _Function | None = None
+
+
+class _Said(Struct):
+    """A chunk's delta or a whole answer's message."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    audio: msgspec.Raw | None = None
+
+
+class _Choice(Struct):
+    index: int = 0
+    delta: _Said | None = None
+    message: _Said | None = None
+    finish_reason: str | None = None
+
+
+class _Details(Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Chunk(Struct):
+    id: str | None = None
+    model: str | None = None
+    created: int | float | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Embeddings(Struct):
+    data: list[msgspec.Raw]
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+
+class Decoder:
+    """One stream's frames -> events."""
+
+    __slots__ = ("_calls", "_started")
+
+    def __init__(self) -> None:
+        self._started = False
+        self._calls: dict[tuple[int, int], bool] = {}
+
+    def feed(self, frame: Frame) -> Sequence[Event]:
+        data = frame.data
+        if data is None:
+            return (Ping(),)
+        if data == b"[DONE]":
+            return (Done(),)
+        try:
+            chunk = _chunk(data)
+        except (msgspec.DecodeError, RecursionError):
+            raise MalformedAnswer("an event is not a chat completion chunk") from None
+        if chunk.error is not None or frame.event == "error":
+            return (Failed(error_of(chunk.error)),)
+        events: list[Event] = []
+        if not self._started and (chunk.id or chunk.choices):
+            self._started = True
+            events.append(Start(chunk.id or "", chunk.model or "", int(chunk.created or 0)))
+        choices = chunk.choices
+        if choices:
+            for choice in choices:
+                if choice.delta is not None:
+                    self._said(choice.index, choice.delta, events)
+                if choice.finish_reason:
+                    events.append(Finish(choice.index, _FINISH.get(choice.finish_reason, "stop")))
+        if chunk.usage is not None:
+            events.append(UsageReport(usage_of(chunk.usage), alone=not choices))
+        return events or (Ping(),)
+
+    def _said(self, choice: int, said: _Said, events: list[Event]) -> None:
+        if said.content:
+            events.append(TextDelta(choice, said.content))
+        reasoning = said.reasoning_content or said.reasoning
+        if reasoning:
+            events.append(ReasoningDelta(choice, reasoning))
+        if said.refusal:
+            events.append(RefusalDelta(choice, said.refusal))
+        if said.tool_calls:
+            for position, call in enumerate(said.tool_calls):
+                self._call(choice, position if call.index is None else call.index, call, events)
+        if said.function_call is not None:
+            events.append(Opaque("function_call", carries_text=True))
+        if said.audio is not None and bytes(said.audio) != b"null":
+            events.append(Opaque("audio", carries_text=True))
+
+    def _call(self, choice: int, index: int, call: _ToolCall, events: list[Event]) -> None:
+        function = call.function or _Function()
+        if (choice, index) not in self._calls:
+            self._calls[choice, index] = True
+            events.append(ToolCallStart(choice, index, call.id or f"call_{choice}_{index}", function.name or ""))
+        if function.arguments:
+            events.append(ToolCallDelta(choice, index, function.arguments))
+
+
+def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
+    """A whole answer as events; for embeddings its usage alone, since vectors say nothing to a reader."""
+    try:
+        if operation is Operation.EMBEDDINGS:
+            answer = _embeddings(body)
+            usage = () if answer.usage is None else (UsageReport(usage_of(answer.usage)),)
+            return (*usage, Done())
+        chunk = _chunk(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise MalformedAnswer("the answer is not a completion") from None
+    if chunk.error is not None:
+        return (Failed(error_of(chunk.error)),)
+    if chunk.choices is None:
+        raise MalformedAnswer("the answer has no choices")
+    decoder = Decoder()
+    events: list[Event] = [Start(chunk.id or "", chunk.model or "", int(chunk.created or 0))]
+    for choice in chunk.choices:
+        if choice.message is not None:
+            decoder._said(choice.index, choice.message, events)
+        events.append(Finish(choice.index, _FINISH.get(choice.finish_reason or "stop", "stop")))
+    if chunk.usage is not None:
+        events.append(UsageReport(usage_of(chunk.usage)))
+    events.append(Done())
+    return events
+
+
+def usage_of(usage: _Usage) -> Usage:
+    """Disjoint meters: OpenAI's prompt tokens include the cached ones."""
+    details = usage.prompt_tokens_details
+    cached = (details.cached_tokens or 0) if details is not None else 0
+    written = (details.cache_write_tokens or 0) if details is not None else 0
+    out = usage.completion_tokens_details
+    reasoning = (out.reasoning_tokens or 0) if out is not None else 0
+    prompt = usage.prompt_tokens or 0
+    return Usage(
+        input=max(0, prompt - cached - written), cache_read=cached, cache_write_5m=written, output=usage.completion_tokens or 0, reasoning=reasoning
+    )
+
+
+def error_of(error: Any, status: int | None = None) -> ErrorInfo:
+    """OpenAI's error object, or what engines send instead of one; `status` is HTTP's, where there is one."""
+    row: dict[str, Any] = error if isinstance(error, dict) else {"message": str(error) if error else "the engine reported an error"}
+    code = row.get("code")
+    if status is None:
+        status = code if isinstance(code, int) and 400 <= code <= 599 else 429 if code == "rate_limit_exceeded" else 500
+    return ErrorInfo(
+        status=status,
+        type=neutral_type(status),
+        message=str(row.get("message") or "the engine reported an error"),
+        code=str(code) if isinstance(code, (str, int)) else str(row["type"]) if isinstance(row.get("type"), str) else None,
+        param=row["param"] if isinstance(row.get("param"), str) else None,
+    )
+
+
+def neutral_type(status: int) -> str:
+    """The neutral error type of an HTTP status."""
+    if status == 429:
+        return "rate_limit"
+    if status in (503, 529):
+        return "overloaded"
+    if status in (408, 504):
+        return "timeout"
+    return _TYPES.get(status, "api" if status >= 500 else "invalid_request")
+
+
+class StreamEncoder:
+    """Events -> chat completion chunks."""
+
+    def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
+        self._head = {"id": f"chatcmpl-{answer_id}", "object": "chat.completion.chunk", "created": created, "model": request.model}
+        self._wants_usage = request.wants_usage
+        self._usage: Usage | None = None
+        self._roles: set[int] = set()
+
+    def feed(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(choice=choice, text=text):
+                return self._delta(choice, {"content": text} if text else {})
+            case RefusalDelta(choice=choice, text=text):
+                return self._delta(choice, {"refusal": text})
+            case ReasoningDelta(choice=choice, text=text):
+                return self._delta(choice, {"reasoning_content": text})
+            case ToolCallStart(choice=choice, index=index, id=call_id, name=name):
+                call = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+                return self._delta(choice, {"tool_calls": [call]})
+            case ToolCallDelta(choice=choice, index=index, arguments=arguments):
+                return self._delta(choice, {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
+            case Finish(choice=choice, reason=reason):
+                return self._chunk([{"index": choice, "delta": {}, "logprobs": None, "finish_reason": finish_back(reason)}])
+            case UsageReport(usage=usage):
+                self._usage = usage
+                return b""
+            case Done():
+                usage_chunk = self._chunk([], self._usage or Usage(quality="estimated")) if self._wants_usage else b""
+                return usage_chunk + _DONE
+            case Start():
+                return self._delta(0, {})
+            case Ping():
+                return b": ping\n\n"
+            case ReasoningSeal(redacted=redacted):
+                return _seal(redacted)
+            case Opaque() | Failed():
+                return b""
+
+    def flush(self) -> bytes:
+        return b""
+
+    def _delta(self, choice: int, delta: dict[str, Any]) -> bytes:
+        if choice not in self._roles:
+            self._roles.add(choice)
+            delta = {"role": "assistant", "content": "", **delta} if "content" not in delta else {"role": "assistant", **delta}
+        elif not delta:
+            return b""
+        return self._chunk([{"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}])
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: Usage | None = None) -> bytes:
+        row: dict[str, Any] = {**self._head, "choices": choices}
+        if self._wants_usage:
+            row["usage"] = None if usage is None else usage_row(usage)
+        return event_bytes(msgspec.json.encode(row))
+
+
+class WholeEncoder:
+    """Events -> one chat completion."""
+
+    def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
+        self._head = {"id": f"chatcmpl-{answer_id}", "object": "chat.completion", "created": created, "model": request.model}
+        self._texts: dict[tuple[int, str], list[str]] = {}
+        self._calls: dict[tuple[int, int], dict[str, Any]] = {}
+        self._finish: dict[int, str] = {}
+        self._usage = Usage(quality="estimated")
+
+    def feed(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(choice=choice, text=text):
+                self._texts.setdefault((choice, "content"), []).append(text)
+            case RefusalDelta(choice=choice, text=text):
+                self._texts.setdefault((choice, "refusal"), []).append(text)
+            case ReasoningDelta(choice=choice, text=text):
+                self._texts.setdefault((choice, "reasoning_content"), []).append(text)
+            case ToolCallStart(choice=choice, index=index, id=call_id, name=name):
+                self._calls[choice, index] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+            case ToolCallDelta(choice=choice, index=index, arguments=arguments):
+                self._calls[choice, index]["function"]["arguments"] += arguments
+            case Finish(choice=choice, reason=reason):
+                self._finish[choice] = finish_back(reason)
+            case UsageReport(usage=usage):
+                self._usage = usage
+            case ReasoningSeal(redacted=redacted):
+                _seal(redacted)
+            case Start() | Done() | Ping() | Opaque() | Failed():
+                pass
+        return b""
+
+    def flush(self) -> bytes:
+        choices = [self._choice(choice) for choice in sorted(self._finish)]
+        return msgspec.json.encode({**self._head, "choices": choices, "usage": usage_row(self._usage)})
+
+    def _choice(self, choice: int) -> dict[str, Any]:
+        def joined(field: str) -> str | None:
+            return "".join(self._texts[choice, field]) if (choice, field) in self._texts else None
+
+        message: dict[str, Any] = {"role": "assistant", "content": joined("content"), "refusal": joined("refusal")}
+        if (reasoning := joined("reasoning_content")) is not None:
+            message["reasoning_content"] = reasoning
+        calls = [call for (owner, _), call in sorted(self._calls.items()) if owner == choice]
+        if calls:
+            message["tool_calls"] = calls
+        return {"index": choice, "message": message, "logprobs": None, "finish_reason": self._finish[choice]}
+
+
+def finish_back(reason: FinishReason) -> str:
+    """The neutral reason in OpenAI's words; a paused turn has none."""
+    word = _FINISH_BACK.get(reason)
+    if word is None:
+        raise Untranslatable("stop_reason", f"OpenAI's dialect has no word for {reason!r}")
+    return word
+
+
+def usage_row(usage: Usage) -> dict[str, Any]:
+    """OpenAI's usage object: prompt tokens include what was cached."""
+    prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": usage.output,
+        "total_tokens": prompt + usage.output,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def _seal(redacted: str | None) -> bytes:
+    """A signature only matters to the engine that made it, and goes with the reasoning; hidden reasoning is content."""
+    if redacted is not None:
+        raise Untranslatable("content.redacted_thinking", "OpenAI's dialect cannot carry it")
+    return b""

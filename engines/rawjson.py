@@ -1,0 +1,178 @@
+"""JSON bodies as bytes: parsed once, edited in place.
+
+What is not edited stays as the client wrote it: order, number formats, escapes, duplicate keys.  Edits find
+the byte span of one value and replace it.  The structure is found by a scanner that skips whole strings, so
+nothing inside a string can be taken for structure (RFC 8259).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from engines.model import BadRequest
+
+# One token of interest: a whole string, or a bracket, comma or colon.  What lies between is numbers, words and space.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_KEY_LIKE = re.compile(rb'"[ \t\r\n]*:')
+_SPACE = b" \t\r\n"
+_STRING_VALUES: dict[str, re.Pattern[bytes]] = {}
+_decode = msgspec.json.Decoder().decode
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The body as a dict; raises `BadRequest` saying what is wrong with it (never quoting it)."""
+    try:
+        value = _decode(raw)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f"The body must be a JSON object, not {_kind(value)}.")
+    return value
+
+
+def duplicate_keys(raw: bytes, value: Any) -> tuple[str, ...]:
+    """Dotted paths of keys that stand twice in one object of `raw`, which parses to `value`.
+
+    Parsers disagree on which of the two counts, so what was scanned here might not be what an engine reads.
+    Every key is followed by a colon: where there are no more key-like places than keys, there is no
+    duplicate, and nothing more is done.
+    """
+    if len(_KEY_LIKE.findall(raw)) == _count_keys(value):
+        return ()
+    found: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> Any:
+        names = [name for name, _ in items]
+        found.extend(sorted({name for name in names if names.count(name) > 1}) if len(set(names)) != len(names) else ())
+        return dict(items)
+
+    try:
+        json.loads(raw, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        return ("?",)
+    return tuple(found)
+
+
+def top_level_span(raw: bytes, key: str) -> tuple[int, int] | None:
+    """(start, end) of the value of a top-level key; None if absent.  Bodies with a key twice are refused before."""
+    for name, start, end in _members(raw, 0):
+        if name == key:
+            return start, end
+    return None
+
+
+def replace(raw: bytes, path: tuple[str, ...], new: bytes) -> bytes:
+    """`raw` with the value at a path of object keys replaced; KeyError where there is none."""
+    start, end = (_only_string(raw, path[0]) if len(path) == 1 else None) or _span(raw, path)
+    return raw[:start] + new + raw[end:]
+
+
+def insert(raw: bytes, key: str, value: bytes) -> bytes:
+    """`raw` with a member added at the end of the top-level object."""
+    close = raw.rindex(b"}")
+    before = raw[:close].rstrip(_SPACE)
+    comma = b"" if before.endswith(b"{") else b","
+    return before + comma + msgspec.json.encode(key) + b":" + value + raw[close:]
+
+
+def _only_string(raw: bytes, key: str) -> tuple[int, int] | None:
+    """The span of a plain string value, where its key stands once in all of `raw` and so must be the one meant.
+
+    Inside a string a quote is escaped, so `"key"` cannot occur there; a key in escapes could hide (\\u006d),
+    so any such escape sends the search to the scanner.
+    """
+    pattern = _STRING_VALUES.get(key)
+    if pattern is None:
+        if len(_STRING_VALUES) > 16:
+            return None
+        pattern = _STRING_VALUES[key] = re.compile(rb'"%b"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")?' % re.escape(key.encode()))
+    matches = pattern.finditer(raw)
+    match = next(matches, None)
+    if match is None or match.group(1) is None or next(matches, None) is not None or b"\\u" in raw:
+        return None
+    return match.span(1)
+
+
+def _span(raw: bytes, path: tuple[str, ...]) -> tuple[int, int]:
+    start, end = 0, len(raw)
+    for key in path:
+        for name, first, last in _members(raw, start):
+            if name == key:
+                start, end = first, last
+                break
+        else:
+            raise KeyError(key)
+    return start, end
+
+
+def _members(raw: bytes, start: int) -> Iterator[tuple[str, int, int]]:
+    """(key, value's start, value's end) of each member of the object that begins at or after `start`."""
+    depth = 0
+    key: str | None = None
+    value_at = 0
+    expecting_key = False
+    for token in _TOKEN.finditer(raw, start):
+        mark = raw[token.start()]
+        if mark == 0x22:  # a string
+            if depth == 1 and expecting_key:
+                key = _text(token.group())
+                expecting_key = False
+        elif mark == 0x7B or mark == 0x5B:  # { [
+            depth += 1
+            if depth == 1:
+                if mark != 0x7B:
+                    return
+                expecting_key = True
+        elif mark == 0x3A:  # :
+            if depth == 1:
+                value_at = token.end()
+        else:  # } ] ,
+            if depth == 1 and key is not None:
+                yield (key, *_trimmed(raw, value_at, token.start()))
+                key = None
+            if mark == 0x2C:
+                expecting_key = depth == 1
+            else:
+                depth -= 1
+                if depth == 0:
+                    return
+
+
+def _trimmed(raw: bytes, start: int, end: int) -> tuple[int, int]:
+    while start < end and raw[start] in _SPACE:
+        start += 1
+    while end > start and raw[end - 1] in _SPACE:
+        end -= 1
+    return start, end
+
+
+def _text(token: bytes) -> str:
+    if b"\\" not in token:
+        return token[1:-1].decode()
+    value: str = json.loads(token)
+    return value
+
+
+def _count_keys(value: Any) -> int:
+    count = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is dict:
+            count += len(item)
+            stack.extend(item.values())
+        elif type(item) is list:
+            stack.extend(item)
+    return count
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "something else")

@@ -1,0 +1,305 @@
+"""The only module that opens sockets to engines: a pool per origin, TLS, an egress proxy, and the boundary.
+
+A boundary is checked, not believed: a target that is called `local` must really be reached at a loopback or
+private address, or one that its operator listed.  The check looks at the connected socket's peer, so that no
+name and no redirect can lead elsewhere; not one request byte is sent before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from engines.errors import AnswerTooLarge, BoundaryViolation, ConnectFailed, ConnectTimeout, EngineError, FirstEventTimeout
+from engines.http1 import Connection, Header, Receiver
+from engines.model import Target
+
+__all__ = ["Connection", "Header", "Receiver", "Transport", "peer_allowed"]
+
+LOCAL = "local"
+FETCH_LIMIT = 8 * 1024 * 1024
+_LOCAL_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+)  # RFC 1918, RFC 3927, RFC 4193, RFC 4291; not 100.64.0.0/10: a carrier's network is not one's own
+
+
+def peer_allowed(address: str, boundary: str, allowed_peers: tuple[str, ...] = ()) -> bool:
+    """May a socket whose peer has this address carry text that must stay inside `boundary`?
+
+    `allowed_peers` are networks in CIDR that the operator declared to lie inside.
+    """
+    if boundary != LOCAL:
+        return True
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    networks = (*_LOCAL_NETWORKS, *_networks(allowed_peers))
+    return any(ip in network for network in networks if network.version == ip.version)
+
+
+@lru_cache(maxsize=256)
+def _networks(listed: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(network, strict=False) for network in listed)
+
+
+class Address(Struct, frozen=True):
+    """An origin taken apart."""
+
+    host: str
+    port: int
+    tls: bool
+    prefix: bytes  # the path before every request's path
+    header: bytes  # the Host header
+
+
+@lru_cache(maxsize=1024)
+def address_of(origin: str) -> Address:
+    """`https://host:port/prefix`; raises `ConnectFailed` for what is no such URL."""
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConnectFailed("the engine's address is not an http or https URL")
+    tls = parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    header = host if port == (443 if tls else 80) else f"{host}:{port}"
+    return Address(parts.hostname, port, tls, parts.path.rstrip("/").encode(), header.encode())
+
+
+class Transport:
+    """The pool.  `max_idle` connections are kept for each origin, for `idle_timeout` seconds."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        tls: ssl.SSLContext | None = None,
+        egress_proxy: str | None = None,
+        max_idle: int = 256,
+        idle_timeout: float = 30.0,
+    ) -> None:
+        self._loop = loop
+        self._tls = tls
+        self._egress_proxy = egress_proxy
+        self._max_idle = max_idle
+        self._idle_timeout = idle_timeout
+        self._idle: dict[tuple[str, str, tuple[str, ...]], list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._resending: set[asyncio.Task[None]] = set()
+
+    def try_pooled(self, target: Target, origin: str) -> Connection | None:
+        """An idle connection, the one used last; None where there is none."""
+        idle = self._idle.get((origin, target.boundary, target.allowed_peers))
+        oldest = self._loop.time() - self._idle_timeout
+        while idle:
+            connection = idle.pop()
+            if connection.closed:
+                continue
+            if connection.idle_since < oldest:
+                connection.abort()
+                continue
+            connection.reused = True
+            return connection
+        return None
+
+    async def open(self, target: Target, origin: str, *, timeout: float) -> Connection:
+        """A connection whose peer is inside the target's boundary; raises `ConnectFailed` and its kinds."""
+        return self.try_pooled(target, origin) or await self._connect(target, origin, timeout)
+
+    async def fetch(
+        self, target: Target, origin: str, method: bytes, path: bytes, headers: list[Header], body: bytes = b"", *, timeout: float
+    ) -> tuple[int, list[Header], bytes]:
+        """One small request as a whole, for probes: (status, headers, body)."""
+        connection = await self.open(target, origin, timeout=timeout)
+        collector = _Collector(self._loop.create_future(), connection)
+        connection.request(method, path, headers, body, collector)
+        try:
+            async with asyncio.timeout(timeout):
+                return await collector.answer
+        except TimeoutError:
+            raise FirstEventTimeout("the engine sent nothing in time") from None
+        finally:
+            if not collector.ended:
+                connection.abort()
+
+    async def close(self) -> None:
+        """Abort everything."""
+        for task in self._resending:
+            task.cancel()
+        for connection in list(self._open):
+            connection.abort()
+        self._idle.clear()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle_connections(self) -> int:
+        return sum(len(idle) for idle in self._idle.values())
+
+    # --- what connections call --------------------------------------------------------------------------
+
+    def give_back(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        target = connection.target
+        idle = self._idle.setdefault((connection.origin, target.boundary, target.allowed_peers), [])
+        if len(idle) >= self._max_idle:
+            connection.abort()
+            return
+        connection.idle_since = self._loop.time()
+        idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        idle = self._idle.get((connection.origin, connection.target.boundary, connection.target.allowed_peers))
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def send_again(self, connection: Connection, data: bytes, receiver: Receiver, reusable: bool) -> None:
+        task = self._loop.create_task(self._send_again(connection, data, receiver, reusable))
+        self._resending.add(task)
+        task.add_done_callback(self._resending.discard)
+
+    # --- connecting -------------------------------------------------------------------------------------
+
+    async def _connect(self, target: Target, origin: str, timeout: float) -> Connection:
+        address = address_of(origin)
+        connection = Connection(self._loop, self, target, origin, address.header, address.prefix)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._open_socket(address, target, connection)
+        except TimeoutError:
+            connection.abort()
+            raise ConnectTimeout("the engine did not accept the connection in time") from None
+        except ssl.SSLError:
+            connection.abort()
+            raise ConnectFailed("the engine's TLS certificate or handshake was not accepted") from None
+        except OSError as error:
+            connection.abort()
+            raise ConnectFailed(f"the engine cannot be reached ({error.strerror or type(error).__name__})") from None
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        if not self._through_proxy(target) and not peer_allowed(connection.peer, target.boundary, target.allowed_peers):
+            connection.abort()
+            raise BoundaryViolation(f"the engine's address lies outside the boundary {target.boundary!r}")
+        self._open.add(connection)
+        return connection
+
+    async def _open_socket(self, address: Address, target: Target, connection: Connection) -> None:
+        context = (self._tls or _default_tls()) if address.tls else None
+        if not self._through_proxy(target):
+            server_name = address.host if address.tls else None
+            await self._loop.create_connection(lambda: connection, address.host, address.port, ssl=context, server_hostname=server_name)
+            return
+        assert self._egress_proxy is not None
+        proxy = address_of(self._egress_proxy)
+        tunnel = _Tunnel(self._loop.create_future())
+        transport, _ = await self._loop.create_connection(lambda: tunnel, proxy.host, proxy.port)
+        try:
+            authority = f"{address.host}:{address.port}".encode()
+            transport.write(b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (authority, authority))
+            await tunnel.ready
+        except BaseException:
+            transport.abort()
+            raise
+        if context is None:
+            transport.set_protocol(connection)
+            connection.connection_made(transport)
+        else:
+            upgraded = await self._loop.start_tls(transport, connection, context, server_hostname=address.host)
+            assert upgraded is not None
+            connection.connection_made(upgraded)
+
+    def _through_proxy(self, target: Target) -> bool:
+        return self._egress_proxy is not None and target.boundary != LOCAL
+
+    async def _send_again(self, dead: Connection, data: bytes, receiver: Receiver, reusable: bool) -> None:
+        try:
+            connection = await self._connect(dead.target, dead.origin, RESEND_TIMEOUT)
+        except EngineError as error:
+            receiver.on_error(error)
+            return
+        if receiver.moved(connection):
+            connection.send(data, receiver, reusable=reusable, resend=False)
+        else:
+            connection.abort()
+
+
+RESEND_TIMEOUT = 2.0
+"""Seconds to connect again after a pooled connection was found dead."""
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for an egress proxy's answer to CONNECT (RFC 9110, section 9.3.6)."""
+
+    def __init__(self, ready: asyncio.Future[None]) -> None:
+        self.ready = ready
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" in self._head and not self.ready.done():
+            if self._head.split(b" ", 2)[1:2] == [b"200"]:
+                self.ready.set_result(None)
+            else:
+                self.ready.set_exception(ConnectFailed("the egress proxy refused the connection"))
+        elif len(self._head) > 16384 and not self.ready.done():
+            self.ready.set_exception(ConnectFailed("the egress proxy's answer is too large"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(ConnectFailed("the egress proxy closed the connection"))
+
+
+class _Collector:
+    """A receiver that keeps a whole small answer."""
+
+    def __init__(self, answer: asyncio.Future[tuple[int, list[Header], bytes]], connection: Connection) -> None:
+        self.answer = answer
+        self.ended = False
+        self._connection = connection
+        self._status = 0
+        self._headers: list[Header] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def moved(self, connection: Connection) -> bool:
+        self._connection = connection
+        return not self.answer.done()
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        self._status, self._headers = status, headers
+
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > FETCH_LIMIT:
+            self._connection.abort()
+            self.on_error(AnswerTooLarge("the engine's answer is too large"))
+        else:
+            self._parts.append(data)
+
+    def on_end(self) -> None:
+        self.ended = True
+        if not self.answer.done():
+            self.answer.set_result((self._status, self._headers, b"".join(self._parts)))
+
+    def on_error(self, error: EngineError) -> None:
+        self.ended = True
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@lru_cache(maxsize=1)
+def _default_tls() -> ssl.SSLContext:
+    return ssl.create_default_context()

@@ -1,0 +1,106 @@
+"""How a target is addressed: path, dialect, credentials and headers of each operation.  Built once a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from engines.base import Dialect
+from engines.kinds import Kind, kind
+from engines.model import Operation, Request, Target
+from proxy.exchange import Header
+
+LOCAL = "local"
+DEFAULT_MAX_OUTPUT = 4096
+"""Tokens asked for where a dialect demands a limit and neither the client nor the configuration states one."""
+ADDRESS_LIMIT = 8192
+
+
+class Timeouts(Struct, frozen=True):
+    """Seconds."""
+
+    connect: float = 2.0
+    first_event: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+class Address:
+    """One target for one operation."""
+
+    __slots__ = ("_fixed", "_headers", "_path", "default_max_output", "dialect", "honours_usage_option", "reusable", "target")
+
+    def __init__(self, target: Target, row: Kind, dialect: Dialect, path: str, version: str) -> None:
+        self.target = target
+        self.dialect = dialect
+        self.honours_usage_option = row.honours_usage_option and dialect.name == "openai"
+        self.reusable = row.reuse_after_stream
+        self.default_max_output = DEFAULT_MAX_OUTPUT
+        self._path = path.encode()
+        headers: list[Header] = [
+            (b"content-type", b"application/json"),
+            (b"accept", b"*/*"),
+            (b"accept-encoding", b"identity"),
+            (b"user-agent", f"spillway/{version}".encode()),
+        ]
+        if target.key is not None:
+            value = target.key if row.auth == "x-api-key" else f"Bearer {target.key}"
+            headers.append((b"x-api-key" if row.auth == "x-api-key" else b"authorization", value.encode()))
+        self._headers = headers
+        self._fixed = {name: (name.encode(), value.encode()) for name, value in row.headers}
+
+    def path_with(self, query: str) -> bytes:
+        """The path, and the client's query but for a credential in it."""
+        if not query:
+            return self._path
+        kept = [part for part in query.split("&") if part and not part.startswith(("key=", "api_key=", "api-key="))]
+        return self._path + b"?" + "&".join(kept).encode() if kept else self._path
+
+    def headers_for(self, request: Request, trace: str) -> list[Header]:
+        """What the engine gets: nothing of the client's but an allow-list; trace headers only inside the boundary."""
+        same = request.dialect == self.dialect.name
+        if not self._fixed and not (same and request.headers) and not trace:
+            return self._headers
+        headers = list(self._headers)
+        own = request.headers if same else {}
+        headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in own.items()]
+        headers += [header for name, header in self._fixed.items() if name not in own]
+        if trace and self.target.boundary == LOCAL:
+            headers.append((b"traceparent", trace.encode("ascii", "ignore")))
+        return headers
+
+
+class Addresses:
+    """Every target's addresses, made when first asked for."""
+
+    def __init__(self, dialects: Mapping[str, Dialect], timeouts: Mapping[str, Timeouts], version: str) -> None:
+        self.dialects = dialects
+        self._timeouts = timeouts  # by engine
+        self._version = version
+        self._known: dict[tuple[str, Operation], Address] = {}
+
+    def find(self, target: Target, operation: Operation) -> Address:
+        """The address; KeyError where the kind has no path for the operation (`reachable` says so before)."""
+        address = self._known.get((target.name, operation))
+        if address is None:
+            row = kind(target.kind)
+            address = Address(target, row, self.dialect(target, operation), row.paths[operation], self._version)
+            if len(self._known) < ADDRESS_LIMIT:
+                self._known[target.name, operation] = address
+        return address
+
+    def dialect(self, target: Target, operation: Operation) -> Dialect:
+        """The dialect that the target speaks for this operation."""
+        row = kind(target.kind)
+        return self.dialects[row.foreign.get(operation, row.dialect)]
+
+    def reachable(self, target: Target, request: Request) -> bool:
+        """Can this operation be put to this target at all: as it is, or (for chats) translated?"""
+        row = kind(target.kind)
+        if request.operation not in row.paths:
+            return False
+        return request.operation is Operation.CHAT or row.foreign.get(request.operation, row.dialect) == request.dialect
+
+    def timeouts(self, target: Target) -> Timeouts:
+        return self._timeouts[target.engine]

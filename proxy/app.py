@@ -1,0 +1,441 @@
+"""The composition root: the only place where parts meet.
+
+`build_worker` makes a worker from settings; `explain` makes a decision without sending anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from compliance.journal import Journal, load_or_create_key, read
+from compliance.records import Outcome, Started, Stopped
+from compliance.rules import Rule, Ruleset
+from compliance.scan import Scanner
+from engines import anthropic, openai
+from engines.base import Dialect
+from engines.catalog import WILDCARD, Catalog, Entry
+from engines.kinds import kind
+from engines.model import BadRequest, Target
+from engines.rates import Price, PriceList, read_list
+from engines.transport import Transport
+from policies.budgets import Limit
+from proxy.addressing import Addresses, Timeouts
+from proxy.admission import Admission
+from proxy.attempts import Attempts
+from proxy.auth import LOCAL_OPEN, Keyring, Principal
+from proxy.choosing import Chooser, facts_of
+from proxy.config import PricePart, Settings
+from proxy.deadlines import Deadlines
+from proxy.errors import Refusal
+from proxy.health import Fleet
+from proxy.ingress import Door
+from proxy.pipeline import Pipeline
+from proxy.pollers import HealthPoller
+from proxy.projections.ledger import Ledger, Projector
+from proxy.recording import Recorder
+from proxy.spending import Spending
+from proxy.state.keys import KeyStore
+from proxy.state.leases import Leases
+from proxy.state.sqlite import SQLiteBudgets
+from proxy.surfaces import BY_NAME
+from proxy.telemetry import Metrics, Telemetry
+
+DIALECTS: Mapping[str, Dialect] = {"openai": openai.DIALECT, "anthropic": anthropic.DIALECT}
+SYNC_VARIABLE = "SPILLWAY_BENCH_SYNC_MS"
+"""Adds so many milliseconds to each sync of the journal: for the benchmark, which compares disks."""
+KEY_POLL = 1.0  # seconds
+
+
+def version() -> str:
+    """The installed version; "dev" where Spillway runs from its source tree."""
+    try:
+        return metadata.version("spillway")
+    except metadata.PackageNotFoundError:
+        return "dev"
+
+
+class Worker:
+    """One worker's parts, and the order in which they stop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, slot: str, door: Door, pipeline: Pipeline, transport: Transport,
+        journal: Journal, leases: Leases | None, projector: Projector, telemetry: Telemetry, poller: HealthPoller, deadlines: Deadlines,
+        keys: KeyStore, keyring: Keyring, fleet: Fleet,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.door = door
+        self.pipeline = pipeline
+        self.transport = transport
+        self.journal = journal
+        self.leases = leases
+        self.fleet = fleet
+        self.deadlines = deadlines
+        self._loop = loop
+        self._slot = slot
+        self._projector = projector
+        self._telemetry = telemetry
+        self._poller = poller
+        self._keys = keys
+        self._keyring = keyring
+        self._key_task = loop.create_task(self._watch_keys())
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse what is new, let what is in flight end, at most for `seconds`."""
+        self.pipeline.draining = self.door.draining = True
+        until = self._loop.time() + seconds
+        while any(engine.in_flight for engine in self.fleet) and self._loop.time() < until:
+            await asyncio.sleep(0.02)
+        self.door.pre_shutdown()
+        await self.door.shutdown(1.0)
+
+    async def close(self) -> None:
+        """Stop in the order of what depends on what: the journal's end settles budgets and the ledger."""
+        self._key_task.cancel()
+        await self._poller.close()
+        self.deadlines.close()
+        await self.transport.close()
+        if self.journal.healthy:
+            self.journal.append(Stopped(at=_now(), slot=self._slot))
+        await asyncio.to_thread(self.journal.close)
+        if self.leases is not None:
+            await asyncio.to_thread(self.leases.close)
+        await asyncio.to_thread(self._projector.close)
+        await asyncio.to_thread(self._telemetry.close)
+        self._keys.close()
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEY_POLL)
+            if await asyncio.to_thread(self._keys.changed):
+                self._keyring.replace(all_keys(self.settings, await asyncio.to_thread(self._keys.snapshot)))
+
+
+async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEventLoop) -> Worker:
+    """Make a worker: recover its journal and budgets first, then everything that stands on them."""
+    state = Path(settings.state.dir)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = f"slot-{slot}"
+    signing_key = load_or_create_key(signing_key_path(settings))
+    journal = _open_journal(settings, name, signing_key)
+    journal.bind(loop)
+    leases = _leases(settings, name, loop, state)
+    ledger = Ledger(state / "ledger.db")
+    projector = Projector(ledger, journal.origin)
+    await _recover(journal, leases, ledger, settings, name)
+    for part in (leases, projector):
+        if part is not None:
+            journal.on_durable(part.on_durable)
+            part.start()
+    telemetry = _telemetry(settings, slot)
+    telemetry.start()
+    catalog = build_catalog(settings)
+    addresses = Addresses(DIALECTS, {n: timeouts_of(settings, n) for n in settings.engines}, version())
+    pseudonym_key = hmac.new(signing_key.private_bytes_raw(), b"spillway pseudonyms", hashlib.sha256).digest()
+    recorder = Recorder(journal, telemetry, catalog, settings.policy_hash, pseudonym_key)
+    spending = build_spending(settings, leases)
+    transport = Transport(loop, egress_proxy=settings.egress_proxy)
+    fleet = Fleet(catalog.targets)
+    admission = Admission(loop, length=settings.limits.queue.length, max_wait=settings.limits.queue.max_wait)
+    deadlines = Deadlines(loop)
+    scanner = Scanner()
+    keys = KeyStore(state / "keys.db")
+    keys.changed()
+    keyring = Keyring(all_keys(settings, keys.snapshot()))
+    pipeline = Pipeline(
+        loop=loop,
+        keyring=keyring,
+        catalog=catalog,
+        dialects=DIALECTS,
+        scanner=scanner,
+        ruleset=build_ruleset(settings),
+        chooser=Chooser(loop, fleet, admission, spending, addresses),
+        attempts=Attempts(
+            loop=loop,
+            transport=transport,
+            fleet=fleet,
+            admission=admission,
+            deadlines=deadlines,
+            recorder=recorder,
+            spending=spending,
+            addresses=addresses,
+            scanner=scanner if settings.compliance.answers.scan else None,
+            max_attempts=settings.limits.attempts,
+            answer_limit=settings.limits.answer,
+            durable_local=settings.audit.local == "durable",
+        ),
+        recorder=recorder,
+        next_id=request_ids(),
+        scan_deadline=settings.compliance.deadline,
+    )
+    door = Door(
+        pipeline.serve,
+        body_limit=settings.limits.body,
+        header_timeout=settings.limits.header_timeout,
+        body_timeout=settings.limits.body_timeout,
+    )
+    poller = HealthPoller(loop, transport, fleet, catalog.targets)
+    poller.start()
+    return Worker(loop, settings, name, door, pipeline, transport, journal, leases, projector, telemetry, poller, deadlines, keys, keyring, fleet)
+
+
+# --- parts from settings -----------------------------------------------------------------------------------
+
+
+def signing_key_path(settings: Settings) -> Path:
+    """Where the log's signing key lies."""
+    if settings.audit.key is not None and settings.audit.key.file is not None:
+        return Path(settings.audit.key.file)
+    return Path(settings.audit.dir) / "key"
+
+
+def build_catalog(settings: Settings) -> Catalog:
+    """Public names -> targets.  Where no `models` are declared, each engine's model is public under its own name."""
+    targets = {target.name: target for name in settings.engines for target in _targets(settings, name)}
+    wildcards = tuple(target for target in targets.values() if target.model == WILDCARD)
+    entries: dict[str, Entry] = {}
+    for public, row in settings.models.items():
+        if isinstance(row, tuple):
+            entries[public] = Entry(public, tuple(_named(target, targets) for target in row))
+        else:
+            sizes = {name: "small" for name in row.route.small} | {name: "large" for name in row.route.large}
+            names = dict.fromkeys((*row.route.small, *row.route.large))
+            entries[public] = Entry(public, tuple(_named(n, targets) for n in names), sizes, row.route.long_at)
+    if not settings.models:
+        by_name: dict[str, list[Target]] = {}
+        for target in sorted(targets.values(), key=lambda target: target.boundary != "local"):
+            if target.model != WILDCARD:
+                by_name.setdefault(target.name.partition("/")[2], []).append(target)
+        entries = {public: Entry(public, tuple(found)) for public, found in by_name.items()}
+    return Catalog(entries, wildcards)
+
+
+def _targets(settings: Settings, name: str) -> list[Target]:
+    engine = settings.engines[name]
+    row = kind(engine.kind)
+    origins = tuple(url.rstrip("/") for url in engine.replicas) or ((row.url,) if row.url else ())
+    made = []
+    for public, model in engine.models.items():
+        capabilities = set(row.capabilities)
+        if model is not None:
+            wanted = {"tools": model.tools, "vision": model.vision, "embeddings": model.embeddings, "json_schema": model.json_schema}
+            for capability, has in wanted.items():
+                capabilities = capabilities | {capability} if has else capabilities - {capability} if has is False else capabilities
+        made.append(
+            Target(
+                name=f"{name}/{public}",
+                engine=name,
+                kind=engine.kind,
+                model=(model.id if model is not None else None) or public,
+                boundary=engine.boundary or row.boundary,
+                origins=origins,
+                capabilities=frozenset(capabilities),
+                context=model.context if model is not None else None,
+                max_output=model.max_output if model is not None else None,
+                key=settings.secret(f"engines.{name}.key"),
+                concurrency=_share(engine.concurrency, settings.listen.worker_count),
+                allowed_peers=engine.peers,
+            )
+        )
+    return made
+
+
+def _named(name: str, targets: Mapping[str, Target]) -> Target:
+    """A declared target, or one of a wildcard engine under the model's name."""
+    found = targets.get(name)
+    if found is None:
+        engine, _, model = name.partition("/")
+        found = msgspec.structs.replace(targets[f"{engine}/{WILDCARD}"], name=name, model=model)
+    return found
+
+
+def _share(concurrency: int | None, workers: int) -> int | None:
+    """A worker's part of an engine's concurrency: at least one, and never more than the whole over all workers."""
+    return None if concurrency is None else max(1, concurrency // workers)
+
+
+def timeouts_of(settings: Settings, engine: str) -> Timeouts:
+    part = settings.engines[engine].timeouts
+    return Timeouts(part.connect, part.first_event, part.idle, part.total)
+
+
+def build_ruleset(settings: Settings) -> Ruleset:
+    rules = []
+    for part in settings.compliance.rules:
+        tenants = (part.when.tenant,) if isinstance(part.when.tenant, str) else part.when.tenant
+        rules.append(Rule(part.name, part.action, frozenset(part.when.found), frozenset(tenants)))
+    return Ruleset(rules, opaque=settings.compliance.opaque)
+
+
+def build_spending(settings: Settings, leases: Leases | None) -> Spending:
+    shipped = read_list(Path(__file__).parent.parent.joinpath("engines", "prices.json").read_bytes())
+    overrides = {name: _price(name, part) for name, part in settings.prices.items()}
+    unpriced = None if isinstance(settings.unpriced, str) else _price("default", settings.unpriced)
+    return Spending(PriceList(shipped), leases, overrides, unpriced)
+
+
+def _price(name: str, part: PricePart) -> Price:
+    return Price(name, part.input, part.output, part.cached, part.cache_write, part.cache_write_1h, since=part.since, source="configuration")
+
+
+def all_keys(settings: Settings, stored: Mapping[str, Principal]) -> dict[str, Principal]:
+    """Keys of the configuration and of the store, by hash."""
+    declared = {
+        part.hash.removeprefix("sha256:"): Principal(
+            key=f"config:{name}", name=name, organisation=part.organisation, team=part.team, project=part.project, tenant=part.tenant,
+            models=None if part.models is None else frozenset(part.models),
+            boundaries=None if part.boundaries is None else frozenset(part.boundaries),
+            expires=None if part.expires is None else _day_end(part.expires),
+        )
+        for name, part in settings.keys.items()
+    }  # fmt: skip
+    return {**stored, **declared}
+
+
+def _day_end(day: str) -> int:
+    """The end of an ISO day in UTC, in microseconds since the epoch."""
+    return (int(time.mktime(time.strptime(day, "%Y-%m-%d")) - time.timezone) + 86_400) * 1_000_000
+
+
+def request_ids() -> Any:
+    """Unique ids: a random part for this process, and a count."""
+    start = os.urandom(6).hex()
+    count = iter(range(1 << 62))
+    return lambda: f"{start}{next(count):08x}"
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+# --- the journal and what stands on it ---------------------------------------------------------------------
+
+
+def _open_journal(settings: Settings, slot: str, key: Any) -> Journal:
+    directory = Path(settings.audit.dir)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options: dict[str, Any] = {}
+    delay = float(os.environ.get(SYNC_VARIABLE, "0")) / 1000
+    if delay:
+
+        def slow_sync(descriptor: int) -> None:
+            os.fdatasync(descriptor)
+            time.sleep(delay)
+
+        options["sync"] = slow_sync
+    return Journal.open(directory / slot, origin=f"{instance_name(directory)}/{slot}", key=key, **options)
+
+
+def instance_name(directory: Path) -> str:
+    """The instance's name: made once, kept beside the logs; the first of several workers wins."""
+    path = directory / "instance"
+    if not path.exists():
+        part = path.with_name(f"instance.{os.getpid()}")
+        part.write_text(f"spillway-{os.urandom(4).hex()}")
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        finally:
+            part.unlink()
+    return path.read_text()
+
+
+def _leases(settings: Settings, slot: str, loop: asyncio.AbstractEventLoop, state: Path) -> Leases | None:
+    if not settings.budgets:
+        return None
+    limits = [Limit(budget.scope, budget.window, budget.limit) for budget in settings.budgets]
+    return Leases(SQLiteBudgets(state / "budgets.db"), slot, limits, loop)
+
+
+async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, settings: Settings, slot: str) -> None:
+    """After a crash: say what is missing, end what was open, and settle from the log (law 13)."""
+    interrupted = journal.interrupted
+    journal.append(
+        Started(
+            at=_now(), cut_bytes=journal.cut_bytes, instance=journal.origin, interrupted=len(interrupted),
+            lost_window_us=0 if journal.clean else 4_000, pid=os.getpid(), policy=settings.policy_hash, slot=slot, version=version(),
+        )
+    )  # fmt: skip
+    for decision in interrupted:
+        journal.append(
+            Outcome(
+                at=_now(), attempt=decision.attempt, boundary=decision.boundary, bytes_in=0, bytes_out=0, cache_read=0, cache_write_1h=0,
+                cache_write_5m=0, committed=False, connect_us=0,
+                cost=decision.hold,  # what it really cost is not known: the most that it can have
+                ending="interrupted", error="interrupted", findings=[], first_us=0, hold=decision.hold, input=0, key=decision.key,
+                model=decision.model, organisation=decision.organisation, output=0, price="", project=decision.project, quality="estimated",
+                queue_us=0, reasoning=0, request=decision.request, scopes=decision.scopes, status=0, target=decision.target,
+                team=decision.team, total_us=0,
+            )
+        )  # fmt: skip
+    last = journal.next_seq - 1
+    await journal.wait_durable(last)
+
+    def catch_up() -> None:
+        if leases is not None:
+            leases.recover(read(journal.directory, leases.accounted() + 1), last)
+        ledger.project(journal.origin, read(journal.directory, ledger.position(journal.origin) + 1))
+
+    await asyncio.to_thread(catch_up)
+
+
+def _telemetry(settings: Settings, slot: int) -> Telemetry:
+    metrics = None
+    if settings.telemetry.prometheus:
+        from prometheus_client import CollectorRegistry  # noqa: PLC0415  reads its environment when imported
+
+        metrics = Metrics(CollectorRegistry())
+    exporter = None
+    if settings.telemetry.otlp is not None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  slow to import
+
+        exporter = OTLPSpanExporter(endpoint=f"{settings.telemetry.otlp.rstrip('/')}/v1/traces")
+    return Telemetry(metrics=metrics, exporter=exporter, sample=settings.telemetry.sample, version=version(), worker=slot)
+
+
+# --- explain -----------------------------------------------------------------------------------------------
+
+
+def explain(settings: Settings, surface_name: str, raw: bytes, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """The decision for a request body, unsent.  Engines are taken to be up and idle, which is said."""
+    surface = BY_NAME[surface_name]
+    assert surface.operation is not None
+    try:
+        request = DIALECTS[surface.dialect].parse(surface.operation, raw, {})
+    except BadRequest as bad:
+        raise Refusal("invalid_request", str(bad), param=bad.param) from None
+    catalog = build_catalog(settings)
+    entry = catalog.find(request.model)
+    if entry is None:
+        raise Refusal("model_not_found", f"no model is called {request.model!r}", param="model")
+    verdict = build_ruleset(settings).verdict(Scanner().inspect(request.body), tenant=None)
+    fleet = Fleet(catalog.targets)
+    addresses = Addresses(DIALECTS, {name: timeouts_of(settings, name) for name in settings.engines}, version())
+    admission = Admission(loop, length=0, max_wait=0)
+    chooser = Chooser(loop, fleet, admission, build_spending(settings, None), addresses)
+    facts = facts_of(request, verdict)
+    decision = chooser.decide(facts, request, verdict, LOCAL_OPEN, entry)
+    return {
+        "model": request.model,
+        "surface": surface_name,
+        "action": verdict.action,
+        "rule": verdict.rule,
+        "findings": [msgspec.to_builtins(finding) for finding in verdict.findings],
+        "routing": decision.rule,
+        "ranked": list(decision.ranked) if verdict.action != "block" else [],
+        "vetoes": [msgspec.to_builtins(veto) for veto in decision.vetoes],
+        "overflow": decision.overflow,
+        "facts": {"prompt_tokens": facts.prompt_tokens, "needs": sorted(facts.needs), "stream": facts.stream},
+        "policy": settings.policy_hash,
+        "assumed": "every engine up and idle",
+    }

@@ -1,0 +1,296 @@
+"""Candidates in order, until one answers.
+
+Order on the path, for each attempt: admit -> reserve (only what leaves `local` costs cloud money) -> record
+the decision, durably where it leaves `local` (the connection is opened meanwhile; not one request byte is
+sent before) -> dispatch -> relay -> settle -> record the outcome.  The last two stand in one `finally` and
+never await, so a cancelled request is settled and recorded as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from compliance.model import LOCAL
+from compliance.scan import AnswerScanner, Scanner
+from engines.base import Dialect
+from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
+from engines.model import Operation, Request, Target
+from engines.transport import Connection, Transport
+from policies.model import Decision
+from proxy.addressing import Address, Addresses
+from proxy.admission import Admission
+from proxy.deadlines import Deadlines
+from proxy.exchange import Attempt, Exchange, Header
+from proxy.health import EngineState, Fleet, Origin
+from proxy.recording import Recorder
+from proxy.relay import Limits, Relay
+from proxy.session import AnswerScan, Session, StreamSession, WholeSession
+from proxy.spending import OutOfBudget, Spending
+
+_PASSED = frozenset(
+    {
+        b"content-type", b"x-request-id", b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry",
+        b"openai-processing-ms", b"openai-version", b"openai-model",
+    }
+)  # fmt: skip
+_PASSED_FAMILIES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+_STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_STREAM_TYPE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+_JSON_TYPE: Header = (b"content-type", b"application/json")
+
+
+def passed_headers(headers: Sequence[Header]) -> list[Header]:
+    """An engine's headers that reach a client of the same dialect: an allow-list, so nothing slips through."""
+    return [h for h in headers if h[0] in _PASSED or h[0].startswith(_PASSED_FAMILIES)]
+
+
+class Failure(Exception):
+    """Every candidate was tried.  `error` is the last one's; `same_dialect` lets its own words pass."""
+
+    def __init__(self, error: EngineError, same_dialect: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.same_dialect = same_dialect
+
+
+class Attempts:
+    """Runs the attempts of one exchange after another; one object a worker."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+        fleet: Fleet,
+        admission: Admission,
+        deadlines: Deadlines,
+        recorder: Recorder,
+        spending: Spending,
+        addresses: Addresses,
+        scanner: Scanner | None,
+        max_attempts: int,
+        answer_limit: int,
+        durable_local: bool,
+    ) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._fleet = fleet
+        self._admission = admission
+        self._deadlines = deadlines
+        self._recorder = recorder
+        self._spending = spending
+        self._addresses = addresses
+        self._scanner = scanner
+        self._max_attempts = max_attempts
+        self._answer_limit = answer_limit
+        self._durable_local = durable_local
+
+    async def run(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> None:
+        """Try the ranked candidates.  Returns when one has answered (or failed after the commit, which the
+        client was told in its stream); raises `Failure` when none could, `OutOfBudget` when only money lacked."""
+        failure: Failure | None = None
+        broke: OutOfBudget | None = None
+        for name in decision.ranked:
+            if len(exchange.attempts) >= self._max_attempts:
+                break
+            target = targets[name]
+            engine = self._fleet[target.engine]
+            origin = engine.pick(self._loop.time())
+            if origin is None or (exchange.attempts and engine.saturated()):
+                continue  # the world changed while another candidate was tried
+            try:
+                error = await self._attempt(exchange, target, engine, origin)
+            except OutOfBudget as refusal:
+                broke = refusal
+                continue
+            if error is None or exchange.sink.started:
+                return
+            failure = Failure(error, self._addresses.dialect(target, _operation(exchange)) is self._client(exchange))
+            if not error.retryable:
+                break
+        if failure is not None:
+            raise failure
+        if broke is not None:
+            raise broke
+        raise Failure(ConnectFailed("no engine could be reached"), same_dialect=False)
+
+    async def _attempt(self, exchange: Exchange, target: Target, engine: EngineState, origin: Origin) -> EngineError | None:
+        """One target, once.  The error that ended it, or None."""
+        request = exchange.request
+        assert request is not None
+        now = self._loop.time()
+        attempt = Attempt(len(exchange.attempts), target, _us(now - exchange.started))
+        hold = None
+        if target.boundary != LOCAL:
+            hold = await self._spending.reserve(exchange, attempt)  # raises OutOfBudget: then there was no attempt
+        exchange.attempts.append(attempt)
+        self._admission.enter(engine)
+        origin.in_flight += 1
+        relay: Relay | None = None
+        session: Session | None = None
+        error: EngineError | None = None
+        try:
+            address = self._addresses.find(target, request.operation)
+            body, edits = self._render(request, address)
+            session = self._session(exchange, address)
+            connection = await self._dispatchable(exchange, attempt, origin, edits)
+            now = self._loop.time()
+            attempt.connect_us = _us(now - exchange.started)
+            relay = self._relay(exchange, attempt, address, session, connection, now)
+            connection.request(
+                b"POST",
+                address.path_with(exchange.inbound.query),
+                address.headers_for(request, exchange.trace),
+                body,
+                relay,
+                reusable=address.reusable or not request.stream,
+            )
+            await relay.finished
+            error = relay.error
+            attempt.ending = "completed" if error is None else "failed"
+        except EngineError as failed:
+            error = failed
+            attempt.ending = "failed"
+        finally:
+            if relay is not None:
+                self._after(exchange, attempt, relay, error)
+            self._judge(origin, error, attempt)
+            attempt.error = error.code if error is not None else attempt.error
+            attempt.total_us = _us(self._loop.time() - exchange.started)
+            origin.in_flight -= 1
+            self._admission.leave(engine)
+            if relay is not None and session is not None:
+                attempt.answer_findings = session.findings()
+            self._spending.settle(exchange, attempt, hold, session if relay is not None else None)
+            self._recorder.outcome(exchange, attempt)
+        return error
+
+    def _after(self, exchange: Exchange, attempt: Attempt, relay: Relay, error: EngineError | None) -> None:
+        exchange.sink.on_resume = None
+        if attempt.ending == "abandoned":
+            relay.abandon()
+        attempt.status = relay.status
+        attempt.bytes_in = relay.bytes_in
+        attempt.committed = exchange.sink.started
+        attempt.billable = relay.status in (0, 200)  # no answer yet: the engine may have begun, and would bill it
+        attempt.first_us = _us(relay.first_at - exchange.started) if relay.first_at else 0
+        if isinstance(error, EngineRefused) and relay.refusal_body:
+            error.upstream = (relay.status, list(relay.headers), relay.refusal_body)
+
+    async def _dispatchable(self, exchange: Exchange, attempt: Attempt, origin: Origin, edits: tuple[str, ...]) -> Connection:
+        """An open connection, once the decision's record stands as it must."""
+        target = attempt.target
+        seq = self._recorder.decision(exchange, attempt, edits)
+        connection = self._transport.try_pooled(target, origin.url)
+        if target.boundary == LOCAL and not self._durable_local:
+            if connection is not None:
+                return connection
+            return await self._transport.open(target, origin.url, timeout=self._addresses.timeouts(target).connect)
+        if connection is not None:
+            try:
+                await self._recorder.durable(seq)
+            except BaseException:
+                connection.release()
+                raise
+            return connection
+        return await self._open_while_syncing(target, origin, seq)
+
+    async def _open_while_syncing(self, target: Target, origin: Origin, seq: int) -> Connection:
+        timeout = self._addresses.timeouts(target).connect
+        opening = self._loop.create_task(self._transport.open(target, origin.url, timeout=timeout))
+        try:
+            await self._recorder.durable(seq)
+            return await opening
+        except BaseException:
+            if not opening.done():
+                opening.cancel()
+            elif not opening.cancelled() and opening.exception() is None:
+                opening.result().release()
+            raise
+
+    def _render(self, request: Request, address: Address) -> tuple[bytes, tuple[str, ...]]:
+        client = self._addresses.dialects[request.dialect]
+        engine = address.dialect
+        if client is engine:
+            return engine.edit(request, model=address.target.model, ask_usage=address.honours_usage_option)
+        if request.operation is not Operation.CHAT:
+            raise Untranslatable("request", f"{request.operation.value} has no form in the dialect of {address.target.name}")
+        conversation = client.conversation(request)
+        body = engine.render(
+            conversation, model=address.target.model, default_max_output=address.target.max_output or address.default_max_output
+        )
+        return body, ("translated",)
+
+    def _session(self, exchange: Exchange, address: Address) -> Session:
+        request = exchange.request
+        assert request is not None
+        client = self._client(exchange)
+        scan: AnswerScan | None = AnswerScanner(self._scanner) if self._scanner is not None else None
+        restore = address.target.model != request.model
+        answer_id = f"spw-{exchange.id}"
+        created = exchange.at // 1_000_000
+        if request.stream:
+            return StreamSession(
+                request, client, address.dialect, answer_id=answer_id, created=created, restore_model=restore,
+                strip_usage=not request.wants_usage, scan=scan,
+            )  # fmt: skip
+        return WholeSession(
+            request, client, address.dialect, answer_id=answer_id, created=created, restore_model=restore,
+            limit=self._answer_limit, scan=scan,
+        )  # fmt: skip
+
+    def _relay(
+        self, exchange: Exchange, attempt: Attempt, address: Address, session: Session, connection: Connection, now: float
+    ) -> Relay:
+        own = answer_headers(exchange, attempt.target)
+        same = session.client is session.engine
+
+        def heads(status: int, headers: Sequence[Header]) -> list[Header]:
+            if session.streamed:
+                kept = passed_headers(headers) if same else [_STREAM_TYPE]
+                return [*kept, *_STREAM_HEADERS, *own]
+            return [*(passed_headers(headers) if same else [_JSON_TYPE]), *own]
+
+        timeouts = self._addresses.timeouts(attempt.target)
+        limits = Limits(timeouts.first_event, timeouts.idle, timeouts.total)
+        relay = Relay(session, exchange.sink, connection, self._deadlines, limits, heads, self._loop, now)
+        exchange.sink.on_resume = relay.resume
+        return relay
+
+    def _judge(self, origin: Origin, error: EngineError | None, attempt: Attempt) -> None:
+        """What an attempt says about its replica's health.  A refused request or a busy engine says nothing."""
+        if error is None:
+            if attempt.ending == "completed":
+                origin.succeeded()
+        elif isinstance(error, RequestRejected):
+            origin.succeeded()
+        elif isinstance(error, (ConnectFailed, EngineTimeout)) or (attempt.status >= 500 and attempt.status not in (503, 529)):
+            origin.failed(self._loop.time())
+
+    def _client(self, exchange: Exchange) -> Dialect:
+        assert exchange.request is not None
+        return self._addresses.dialects[exchange.request.dialect]
+
+
+def answer_headers(exchange: Exchange, target: Target | None) -> list[Header]:
+    """Spillway's own headers on an answer (contracts.md, "Headers")."""
+    headers: list[Header] = [(b"x-spillway-request-id", exchange.id.encode())]
+    if target is not None:
+        headers.append((b"x-spillway-target", target.name.encode("ascii", "replace")))
+    verdict = exchange.verdict
+    if verdict is not None and verdict.action != "allow":
+        headers.append((b"x-spillway-action", verdict.action.encode()))
+    decision = exchange.decision
+    if decision is not None and decision.overflow and target is not None and target.boundary != LOCAL:
+        headers.append((b"x-spillway-overflow", decision.overflow.encode()))
+    return headers
+
+
+def _operation(exchange: Exchange) -> Operation:
+    assert exchange.request is not None
+    return exchange.request.operation
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1_000_000)

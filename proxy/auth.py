@@ -1,0 +1,108 @@
+"""Virtual keys: a token in, a `Principal` out.
+
+Keys are 256 random bits, stored as their SHA-256: with that much chance in them, a slow hash adds nothing.
+Until the first key is made, whoever is on this host may ask; then a foreign Host or Origin header is refused,
+so that no web page that a user visits can spend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+PREFIX = "spw_"
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Principal(Struct, frozen=True):
+    """Who is calling, and what the key may be used for.  None in `models` or `boundaries`: all."""
+
+    key: str  # the key's id, never the key
+    name: str
+    organisation: str = "default"
+    team: str = ""
+    project: str = ""
+    tenant: str | None = None
+    models: frozenset[str] | None = None
+    boundaries: frozenset[str] | None = None
+    expires: int | None = None  # microseconds since the epoch
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
+    def may_reach(self, boundary: str) -> bool:
+        return self.boundaries is None or boundary in self.boundaries
+
+
+LOCAL_OPEN = Principal(key="", name="local, no key")
+
+
+class Keyring:
+    """The keys in force, by hash.  Replaced as a whole when they change."""
+
+    def __init__(self, keys: Mapping[str, Principal]) -> None:
+        self._keys = dict(keys)
+
+    def replace(self, keys: Mapping[str, Principal]) -> None:
+        """The keys have changed."""
+        self._keys = dict(keys)
+
+    @property
+    def is_open(self) -> bool:
+        """No key was made yet."""
+        return not self._keys
+
+    def authenticate(self, token: str | None, now: int, *, loopback: bool) -> Principal | None:
+        """The principal of a token at `now` (microseconds since the epoch); None: not to be served."""
+        if not self._keys:
+            return LOCAL_OPEN if loopback else None
+        if token is None:
+            return None
+        principal = self._keys.get(digest(token))
+        if principal is None or (principal.expires is not None and now >= principal.expires):
+            return None
+        return principal
+
+
+def new_token() -> str:
+    """A new key: `spw_` and 43 characters of base64url."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest(token: str) -> str:
+    """How a key is stored: hex SHA-256.  Looking it up by its hash leaks nothing by timing."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def credential(headers: Mapping[str, str], query: str) -> str | None:
+    """The client's key, wherever its SDK puts it: Bearer, x-api-key, api-key."""
+    bearer = headers.get("authorization")
+    if bearer is not None and bearer[:7].lower() == "bearer ":
+        return bearer[7:].strip()
+    return headers.get("x-api-key") or headers.get("api-key") or _from_query(query)
+
+
+def host_allowed(host: str | None, origin: str | None) -> bool:
+    """Is a request without a key addressed to this host itself, and not sent by a page from elsewhere?"""
+    if host is None or _hostname(f"//{host}") not in _LOOPBACK_HOSTS:
+        return False
+    return origin is None or _hostname(origin) in _LOOPBACK_HOSTS
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _from_query(query: str) -> str | None:
+    for part in query.split("&") if query else ():
+        name, _, value = part.partition("=")
+        if name in ("key", "api_key", "api-key") and value:
+            return value
+    return None

@@ -1,0 +1,118 @@
+"""From a request and the state of the engines to a decision: facts in, `policies.decide` out.
+
+Where the only thing that speaks against every local candidate is that it is busy, the request waits for a
+place and is decided again, because the world changed while it waited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from compliance.model import LOCAL, Verdict
+from engines.catalog import Entry
+from engines.model import Request, Target
+from policies.complexity import estimate_tokens, looks_like_code, size
+from policies.decide import decide
+from policies.model import Candidate, Decision, Facts
+from proxy.addressing import Addresses
+from proxy.admission import Admission
+from proxy.auth import Principal
+from proxy.errors import Refusal
+from proxy.exchange import Exchange
+from proxy.health import Fleet
+from proxy.spending import Spending
+
+_PERMANENT = frozenset({"boundary", "capability", "context", "unpriced", "untranslatable"})
+
+
+class Chooser:
+    """Gathers the facts and asks for the decision; one object a worker."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, admission: Admission, spending: Spending, addresses: Addresses
+    ) -> None:
+        self._loop = loop
+        self._fleet = fleet
+        self._admission = admission
+        self._spending = spending
+        self._addresses = addresses
+
+    async def choose(self, exchange: Exchange, entry: Entry) -> tuple[Decision, dict[str, Target]]:
+        """The decision, with at least one ranked target; raises `Refusal` where there is none."""
+        request, verdict, principal = exchange.request, exchange.verdict, exchange.principal
+        assert request is not None and verdict is not None and principal is not None
+        targets = {target.name: target for target in entry.targets}
+        facts = facts_of(request, verdict)
+        decision = exchange.decision = self.decide(facts, request, verdict, principal, entry)
+        began = self._loop.time()
+        while not decision.ranked:
+            busy = next((veto.target for veto in decision.vetoes if veto.reason == "saturated"), None)
+            if busy is None:
+                raise _nowhere(request, verdict, decision)
+            await self._admission.wait(self._fleet[targets[busy].engine])
+            decision = exchange.decision = self.decide(facts, request, verdict, principal, entry)
+            exchange.queue_us = int((self._loop.time() - began) * 1_000_000)
+        return decision, targets
+
+    def decide(self, facts: Facts, request: Request, verdict: Verdict, principal: Principal, entry: Entry) -> Decision:
+        """One pure decision over the state as it is now."""
+        now = self._loop.time()
+        candidates = [self._candidate(target, facts, request, verdict, principal, entry.sizes, now) for target in entry.targets]
+        if entry.long_at is None:
+            return decide(facts, candidates)
+        return decide(facts, candidates, routing=size(facts, long_at=entry.long_at))
+
+    def _candidate(
+        self, target: Target, facts: Facts, request: Request, verdict: Verdict, principal: Principal, sizes: Mapping[str, str], now: float
+    ) -> Candidate:
+        engine = self._fleet[target.engine]
+        return Candidate(
+            target=target.name,
+            engine=target.engine,
+            boundary=target.boundary,
+            capabilities=target.capabilities,
+            context=target.context,
+            permitted=verdict.allows(target.boundary) and principal.may_reach(target.boundary),
+            healthy=engine.healthy(now),
+            in_flight=engine.in_flight,
+            concurrency=engine.concurrency,
+            priced=target.boundary == LOCAL or self._spending.priced(target, request),
+            translatable=self._addresses.reachable(target, request),
+            size=sizes.get(target.name),
+        )
+
+
+def facts_of(request: Request, verdict: Verdict) -> Facts:
+    """What a decision may read of a request: sizes and shapes, never its text."""
+    body = request.body
+    messages = body.get("messages")
+    size_bytes = len(request.raw)
+    return Facts(
+        model=request.model,
+        operation=request.operation.value,
+        needs=request.needs,
+        prompt_bytes=size_bytes,
+        prompt_tokens=estimate_tokens(size_bytes),
+        max_output=request.max_output,
+        messages=len(messages) if isinstance(messages, list) else 0,
+        stream=request.stream,
+        has_code=False,
+        has_tools="tools" in request.needs,
+        action=verdict.action,
+        rule=verdict.rule,
+    )
+
+
+def _nowhere(request: Request, verdict: Verdict, decision: Decision) -> Refusal:
+    """Why nothing can answer, in words for the developer who reads the error."""
+    reasons = {veto.reason for veto in decision.vetoes}
+    listed = "; ".join(f"{veto.target}: {veto.reason}{f' ({veto.detail})' if veto.detail else ''}" for veto in decision.vetoes)
+    if verdict.action == "keep_local" and "boundary" in reasons:
+        text = f"This prompt must stay local (rule {verdict.rule!r}), and no local engine can take it: {listed}."
+    else:
+        text = f"No engine can take this request for model {request.model!r}: {listed}."
+    if reasons <= _PERMANENT:
+        status = 403 if "boundary" in reasons else 400
+        return Refusal("no_eligible_target", text, status=status, final=True)
+    return Refusal("no_eligible_target", text, retry_after=2)

@@ -1,0 +1,410 @@
+"""The `spillway` command.
+
+What a command needs is imported inside it: `serve` starts fast because it does not pay for the others.
+All read standard input where they take text, write results to standard output, report on standard error,
+and exit with 0, 1 (the answer is no) or 2 (wrong use).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from proxy.config import Settings
+
+app = typer.Typer(
+    name="spillway",
+    help="A gateway that keeps prompts on local engines and lets only what may leave overflow to the cloud.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+keys_app = typer.Typer(help="Make, list and revoke the virtual keys of applications.", no_args_is_help=True, rich_markup_mode="markdown")
+audit_app = typer.Typer(help="Verify the audit log, or show what it says of one request.", no_args_is_help=True, rich_markup_mode="markdown")
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file. Default: spillway.yaml, where there is one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+StateOption = Annotated[Path | None, typer.Option(help="Where keys, budgets and the ledger are kept. Default: as configured.")]
+DEFAULT_CONFIG = Path("spillway.yaml")
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+@app.command(
+    epilog="**Examples**\n\n`spillway serve` serves what runs on this host, or a smoke-test model\n\n"
+    "`spillway serve --model ./phi-3.gguf` runs llama.cpp on a GGUF file\n\n"
+    "`OPENAI_API_KEY=... spillway serve --allow-cloud` lets traffic overflow to OpenAI\n\n`spillway serve -c spillway.yaml`"
+)
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A GGUF file for the built-in llama.cpp engine.")] = None,
+    allow_cloud: Annotated[bool, typer.Option("--allow-cloud", help="Without a configuration: use cloud keys from the environment.")] = False,
+    state_dir: StateOption = None,
+) -> None:
+    """Serve applications on 127.0.0.1:8800 until stopped."""
+    from proxy.supervisor import CannotServe, run
+
+    if model is not None and not model.is_file():
+        _fail(f"there is no file {model}; --model takes a GGUF file", 2)
+    source, notes = _source(config, model=model, allow_cloud=allow_cloud)
+    settings = _settings(source, config, listen={"host": host, "port": port, "workers": workers}, state_dir=state_dir)
+    try:
+        raise typer.Exit(run(settings, notes=notes, announce=_announce))
+    except CannotServe as cannot:
+        _fail(str(cannot), 1)
+
+
+@app.command(epilog="**Examples**\n\n`spillway check -c spillway.yaml`\n\n`spillway check --explain` says in words what it means")
+def check(
+    config: ConfigOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say in words what the configuration means.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a configuration: every mistake at once, with its line and what would be right."""
+    from proxy.config import load
+    from proxy.config_errors import ConfigInvalid
+    from proxy.meaning import meaning
+
+    path = config or DEFAULT_CONFIG
+    try:
+        settings = load(path, os.environ)
+    except ConfigInvalid as invalid:
+        if as_json:
+            print(json.dumps({"valid": False, "mistakes": [m._asdict() for m in invalid.mistakes]}))
+        else:
+            _print_mistakes(invalid)
+        raise typer.Exit(1) from None
+    lines = meaning(settings)
+    if as_json:
+        print(json.dumps({"valid": True, "policy": settings.policy_hash, "meaning": lines}))
+        return
+    _say(f"{path} is valid (policy {settings.policy_hash})", "green")
+    if explain:
+        print("\n".join(lines))
+
+
+@app.command(
+    epilog="""**Examples**\n\n`echo '{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}' | spillway explain`\n\n"""
+    "`spillway explain request.json --surface anthropic.messages --json`"
+)
+def explain(
+    file: Annotated[Path | None, typer.Argument(help="A request body. Default: standard input.")] = None,
+    surface: Annotated[str, typer.Option(help="openai.chat, openai.embeddings, anthropic.messages or anthropic.count_tokens.")] = "openai.chat",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the decision for a request, without sending it."""
+    import asyncio
+
+    from proxy.app import explain as explained
+    from proxy.errors import Refusal
+    from proxy.meaning import decision_words
+    from proxy.surfaces import BY_NAME
+
+    if surface not in BY_NAME or BY_NAME[surface].operation is None:
+        known = ", ".join(name for name, row in BY_NAME.items() if row.operation is not None)
+        _fail(f"there is no surface {surface!r}; there are {known}", 2)
+    raw = _read(file)
+    source, _ = _source(config, model=None, allow_cloud=False)
+    settings = _settings(source, config)
+    loop = asyncio.new_event_loop()
+    try:
+        row = explained(settings, surface, raw, loop)
+    except Refusal as refusal:
+        _fail(f"{refusal.code}: {refusal.message}", 1)
+    finally:
+        loop.close()
+    print(json.dumps(row) if as_json else decision_words(row))
+    if not row["ranked"]:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="**Examples**\n\n`spillway chat 'why is the sky blue?'`\n\n`spillway chat --model gpt-4o --key spw_... 'hello'`\n\n`cat notes.txt | spillway chat -`"
+)
+def chat(
+    prompt: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    model: Annotated[str | None, typer.Option(help="Default: the first that the server lists.")] = None,
+    base_url: Annotated[str, typer.Option(help="Where Spillway listens.")] = "http://127.0.0.1:8800",
+    key: Annotated[str | None, typer.Option(envvar="SPILLWAY_API_KEY", help="A virtual key, where keys are used.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="How long the answer may be.")] = 256,
+) -> None:
+    """Send one prompt and stream the answer; which target answered goes to standard error."""
+    import openai
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    client = openai.OpenAI(base_url=f"{base_url.rstrip('/')}/v1", api_key=key or "none", max_retries=0)
+    try:
+        name = model or _first_model(client)
+        with client.chat.completions.with_streaming_response.create(
+            model=name, messages=[{"role": "user", "content": text}], max_tokens=max_tokens, stream=True
+        ) as answer:
+            _say(f"{answer.headers.get('x-spillway-target')} · request {answer.headers.get('x-spillway-request-id')}", "dim")
+            for chunk in answer.parse():
+                for choice in chunk.choices:
+                    print(choice.delta.content or "", end="", flush=True)
+            print()
+    except openai.APIConnectionError:
+        _fail(f"nobody answers at {base_url}; start it with `spillway serve`, or pass --base-url", 1)
+    except openai.APIStatusError as error:
+        _fail(f"{error.status_code} {error.code or ''}: {error.body.get('message') if isinstance(error.body, dict) else error.message}", 1)
+    except openai.APIError as error:
+        _fail(f"the stream ended with an error: {error.message}", 1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from proxy.config import schema as of_settings
+
+    print(json.dumps(of_settings(), indent=2))
+
+
+@app.command(epilog="**Examples**\n\n`spillway spend`\n\n`spillway spend --by day --json`")
+def spend(
+    by: Annotated[str, typer.Option(help="day, model, target, boundary, project or key.")] = "target",
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What was spent, local and cloud, from the ledger."""
+    from proxy.meaning import spend_table
+    from proxy.projections.ledger import Ledger
+
+    if by not in ("day", "model", "target", "boundary", "project", "key"):
+        _fail(f"cannot list by {by!r}; there are day, model, target, boundary, project and key", 2)
+    path = _state(config, state_dir) / "ledger.db"
+    if not path.exists():
+        _fail(f"there is no ledger at {path}; nothing was served from this state directory yet", 1)
+    ledger = Ledger(path)
+    rows = ledger.spend(by)
+    ledger.close()
+    print(json.dumps(rows) if as_json else spend_table(by, rows))
+
+
+@keys_app.command(
+    "create",
+    epilog="**Examples**\n\n`spillway keys create triage-app --project triage --model gpt-4o`\n\n`spillway keys create research --local-only --json`",
+)
+def keys_create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    organisation: Annotated[str, typer.Option(help="Who pays.")] = "default",
+    team: Annotated[str, typer.Option()] = "",
+    project: Annotated[str, typer.Option(help="The application.")] = "",
+    tenant: Annotated[str | None, typer.Option(help="A label that compliance rules speak of.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model that it may use; repeat for more. Default: all.")] = None,
+    local_only: Annotated[bool, typer.Option("--local-only", help="Nothing under this key may leave.")] = False,
+    days: Annotated[int | None, typer.Option(help="Days until it expires. Default: never.")] = None,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key. It is shown once; only its hash is kept."""
+    import time
+
+    import msgspec
+
+    from proxy.state.keys import KeyStore
+
+    store = KeyStore(_state(config, state_dir) / "keys.db")
+    token, row = store.create(
+        name, organisation=organisation, team=team, project=project, tenant=tenant, models=model or None,
+        boundaries=["local"] if local_only else None, expires=None if days is None else int(time.time()) + days * 86_400,
+    )  # fmt: skip
+    store.close()
+    _record_key(config, row.id, "created")
+    if as_json:
+        print(json.dumps({"key": token, "id": row.id, "name": row.name, "created": msgspec.to_builtins(row.created)}))
+    else:
+        print(token)
+        _say(f"{row.id} for {name}: keep it now, it is not shown again", "dim")
+
+
+@keys_app.command("list")
+def keys_list(config: ConfigOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
+    """List keys, never the keys themselves."""
+    from proxy.meaning import keys_table
+    from proxy.state.keys import KeyStore
+
+    store = KeyStore(_state(config, state_dir) / "keys.db")
+    rows = store.list()
+    store.close()
+    if as_json:
+        print(json.dumps([{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]))
+    elif rows:
+        print(keys_table(rows))
+    else:
+        _say("there is no key yet: make one with `spillway keys create NAME`", "dim")
+
+
+@keys_app.command("revoke", epilog="**Example**\n\n`spillway keys revoke key_1f2e3d4c5b6a`")
+def keys_revoke(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A key's id or name.")], config: ConfigOption = None, state_dir: StateOption = None
+) -> None:
+    """Revoke a key; running workers stop serving it within about a second."""
+    from proxy.state.keys import KeyStore, NoSuchKey
+
+    store = KeyStore(_state(config, state_dir) / "keys.db")
+    try:
+        revoked = store.revoke(wanted)
+    except NoSuchKey as missing:
+        _fail(f"{missing.args[0]}; `spillway keys list` shows them", 1)
+    finally:
+        store.close()
+    for key in revoked:
+        _record_key(config, key, "revoked")
+        print(key)
+
+
+@audit_app.command("verify", epilog="**Examples**\n\n`spillway audit verify`\n\n`spillway audit verify ./audit --key 3f9a...` with a fingerprint you know")
+def audit_verify(
+    directory: Annotated[Path | None, typer.Argument(help="A log, or a directory of logs. Default: as configured.")] = None,
+    key: Annotated[str | None, typer.Option(help="The key's fingerprint, known from elsewhere.")] = None,
+    since: Annotated[Path | None, typer.Option(help="A checkpoint kept from an earlier visit.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the log: 0 verified, 3 consistent but unanchored, 1 not verified."""
+    from compliance import verify
+
+    arguments = [str(directory or _settings(_source(config)[0], config).audit.dir)]
+    arguments += ["--key", key] if key else []
+    arguments += ["--since", str(since)] if since else []
+    raise typer.Exit(verify.main([*arguments, *(["--json"] if as_json else [])]))
+
+
+@audit_app.command("show", epilog="**Example**\n\n`spillway audit show 5f0c9a1b2c3d00000001`")
+def audit_show(
+    request: Annotated[str, typer.Argument(metavar="ID", help="The x-spillway-request-id of an answer.")],
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What was decided for one request, why, and how it ended."""
+    from compliance.journal import read
+    from compliance.records import encode
+    from proxy.meaning import timeline
+    from proxy.projections.ledger import Ledger
+
+    settings = _settings(_source(config)[0], config)
+    path = _state(config, state_dir) / "ledger.db"
+    found = Ledger(path).find(request) if path.exists() else []
+    records = [next(read(Path(settings.audit.dir) / origin.rpartition("/")[2], seq, stop=seq + 1)) for origin, seq in found]
+    if not records:
+        _fail(f"the index has no request {request}; it is about a second behind the log", 1)
+    print(json.dumps([json.loads(encode(record)) for record in records]) if as_json else timeline(records))
+
+
+# --- what the commands share -------------------------------------------------------------------------------
+
+
+def _source(config: Path | None, *, model: Path | None = None, allow_cloud: bool = False) -> tuple[Any, list[str]]:
+    """A configuration file, or what is found on this host where there is none; and notes on it."""
+    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    if path is not None:
+        if model is not None or allow_cloud:
+            _fail(f"--model and --allow-cloud are for serving without a configuration; {path} says what may be used", 2)
+        return path, [f"configuration {path}"]
+    from proxy.discovery import quickstart
+
+    return quickstart(allow_cloud=allow_cloud, model=model, environ=os.environ)
+
+
+def _settings(source: Any, config: Path | None, *, listen: dict[str, Any] | None = None, state_dir: Path | None = None) -> Settings:
+    from proxy.config import build, load
+    from proxy.config_errors import ConfigInvalid
+
+    try:
+        settings = load(source, os.environ) if isinstance(source, Path) else build(source, os.environ)
+        changes = {name: value for name, value in (listen or {}).items() if value is not None}
+        return settings.changed(listen=changes, state_dir=state_dir) if changes or state_dir else settings
+    except ConfigInvalid as invalid:
+        _print_mistakes(invalid)
+        raise typer.Exit(1) from None
+
+
+def _state(config: Path | None, state_dir: Path | None) -> Path:
+    """The state directory: as given, as configured, or the default.  No engine is looked for."""
+    if state_dir is not None:
+        return state_dir
+    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    return Path(_settings(path if path is not None else {}, config).state.dir)
+
+
+def _record_key(config: Path | None, key: str, change: str) -> None:
+    """A key's change is a record of the command line's own log."""
+    import time
+
+    from compliance.journal import Journal, JournalError, load_or_create_key
+    from compliance.records import KeyChanged
+    from proxy.app import instance_name, signing_key_path
+
+    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    settings = _settings(path if path is not None else {}, config)
+    directory = Path(settings.audit.dir)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        journal = Journal.open(directory / "cli", origin=f"{instance_name(directory)}/cli", key=load_or_create_key(signing_key_path(settings)))
+        journal.append(KeyChanged(actor=os.environ.get("USER", ""), at=time.time_ns() // 1000, change=change, key=key))
+        journal.close()
+    except JournalError as error:
+        _say(f"the change is in force, but its record could not be written: {error}", "red")
+
+
+def _read(file: Path | None) -> bytes:
+    if file is None:
+        if sys.stdin.isatty():
+            _say("reading a request body from the terminal; end it with Ctrl-D", "dim")
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error.strerror}", 2)
+
+
+def _first_model(client: Any) -> str:
+    models = [model.id for model in client.models.list()]
+    if not models:
+        _fail("the server lists no model; pass one with --model", 1)
+    return str(models[0])
+
+
+def _announce(settings: Settings) -> None:
+    from proxy.meaning import welcome
+
+    for line in welcome(settings):
+        print(line, flush=True)
+
+
+def _print_mistakes(invalid: Any) -> None:
+    for mistake in invalid.mistakes:
+        place = f"{invalid.name}:{mistake.line}" if mistake.line else invalid.name
+        typer.echo(f"{typer.style(place, dim=True)} {typer.style(mistake.path, bold=True)}{': ' if mistake.path else ''}{mistake.wrong}", err=True)
+        if mistake.hint:
+            typer.echo(f"    {typer.style(mistake.hint, fg='green')}", err=True)
+    count = len(invalid.mistakes)
+    typer.echo(f"{count} mistake{'s' if count != 1 else ''}", err=True)
+
+
+def _say(text: str, style: str) -> None:
+    typer.echo(typer.style(text, dim=True) if style == "dim" else typer.style(text, fg=style), err=True)
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    typer.echo(f"{typer.style('spillway:', fg='red')} {text}", err=True)
+    raise typer.Exit(status)

@@ -1,0 +1,115 @@
+"""One request on its way: what came in, what was decided, how each attempt went.
+
+`Exchange` is the only mutable object of a request, and one task owns it.  `Inbound` and `ClientSink` are
+the two sides of the client as the pipeline sees them; `ingress` fulfils them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from compliance.model import Finding, Verdict
+from engines.model import Request, Target, Usage
+from policies.model import Decision
+from proxy.auth import Principal
+from proxy.surfaces import Surface
+
+Header = tuple[bytes, bytes]
+Ending = Literal["completed", "failed", "refused", "abandoned", "interrupted"]
+
+
+class Inbound(Protocol):
+    """A request's head, and its body on demand."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    peer: str  # the client's address; "" where there is none (a Unix socket)
+
+    async def body(self) -> bytes:
+        """The whole body, decoded; raises `Refusal` (too large, too slow, malformed).  Answers 100-continue."""
+        ...
+
+
+class ClientSink(Protocol):
+    """Where an answer goes.  Synchronous: a transform writes from the callback that brought its input."""
+
+    on_resume: Callable[[], None] | None  # called when a paused client reads again
+    started: bool  # a byte of the answer has gone to the client (law 6)
+    bytes_out: int
+
+    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        """Head and body of a complete answer, in one write."""
+        ...
+
+    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+        """Head and first bytes of a stream, in one write.  True: the client is not reading, pause."""
+        ...
+
+    def write(self, data: bytes) -> bool: ...
+    def finish(self) -> None:
+        """A clean end."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, so that nobody takes what was written for a whole answer."""
+        ...
+
+
+class Attempt:
+    """One target tried.  Times are microseconds since the exchange's start; 0: it did not come to that."""
+
+    __slots__ = (
+        "answer_findings", "billable", "bytes_in", "committed", "connect_us", "cost", "ending", "error", "first_us", "hold",
+        "index", "price", "recorded", "scopes", "started_us", "status", "target", "total_us", "usage",
+    )  # fmt: skip
+
+    def __init__(self, index: int, target: Target, started_us: int) -> None:
+        self.index = index
+        self.target = target
+        self.started_us = started_us
+        self.connect_us = 0
+        self.first_us = 0
+        self.total_us = 0
+        self.committed = False
+        self.status = 0
+        self.error = ""
+        self.ending: Ending = "abandoned"  # what stands if nothing else is said: the task was cancelled
+        self.usage: Usage | None = None
+        self.cost = 0
+        self.price = ""
+        self.hold = 0
+        self.scopes: tuple[str, ...] = ()
+        self.bytes_in = 0
+        self.answer_findings: tuple[Finding, ...] = ()
+        self.billable = False  # the engine took the request, and did not refuse it
+        self.recorded = False
+
+
+class Exchange:
+    """One request from its first byte to its records."""
+
+    __slots__ = (
+        "actor", "at", "attempts", "decision", "id", "inbound", "principal", "queue_us", "refused", "refused_status",
+        "request", "sink", "started", "surface", "trace", "verdict",
+    )  # fmt: skip
+
+    def __init__(self, exchange_id: str, inbound: Inbound, sink: ClientSink, at: int, started: float) -> None:
+        self.id = exchange_id
+        self.inbound = inbound
+        self.sink = sink
+        self.at = at  # microseconds since the epoch
+        self.started = started  # the loop's clock, seconds
+        self.surface: Surface | None = None
+        self.principal: Principal | None = None
+        self.request: Request | None = None
+        self.verdict: Verdict | None = None
+        self.decision: Decision | None = None
+        self.attempts: list[Attempt] = []
+        self.queue_us = 0
+        self.refused = ""  # the refusal's code, if it ended so
+        self.refused_status = 0
+        self.actor = ""
+        self.trace = ""

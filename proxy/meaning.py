@@ -1,0 +1,155 @@
+"""Words and tables for people: what a configuration means, why a decision fell, what was spent.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from compliance.records import Decision, Outcome, Refused
+from engines.kinds import kind
+
+if TYPE_CHECKING:
+    from proxy.config import Settings
+    from proxy.state.keys import KeyRow
+
+PICO = 1_000_000_000_000
+
+
+def meaning(settings: Settings) -> list[str]:
+    """A configuration in words: which models go where, what may leave, what stops at which amount."""
+    lines = []
+    for name, engine in settings.engines.items():
+        row = kind(engine.kind)
+        where = "run by Spillway" if engine.managed else ", ".join(engine.replicas) or row.url or ""
+        lines.append(f"engine {name}: {row.title}, {engine.boundary or row.boundary}, {where}")
+    for public, entry in settings.models.items():
+        if isinstance(entry, tuple):
+            lines.append(f"model {public}: {', then '.join(entry)}")
+        else:
+            route = entry.route
+            lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; from {route.long_at} tokens, code or tools to {', '.join(route.large)}")
+    if not settings.models:
+        lines.append("models: each engine's models under their own names, local first")
+    for rule in settings.compliance.rules:
+        tenants = (rule.when.tenant,) if isinstance(rule.when.tenant, str) else rule.when.tenant
+        condition = f"{' or '.join(rule.when.found) or 'anything'} found{f' for tenant {tenants}' if tenants else ''}"
+        lines.append(f"rule {rule.name}: {condition}: {rule.action}")
+    lines.append("default: cards, social security numbers, email addresses and secrets stay local; so does what cannot be scanned")
+    for budget in settings.budgets:
+        lines.append(f"budget: cloud attempts stop at ${budget.limit / PICO:,.2f} a {budget.window} for the whole organisation")
+    if not settings.budgets and any((e.boundary or kind(e.kind).boundary) != "local" for e in settings.engines.values()):
+        lines.append("budget: none; cloud spending has no limit here")
+    lines.append(f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served")
+    return lines
+
+
+def welcome(settings: Settings) -> list[str]:
+    """What `serve` prints when it accepts requests: how to point the SDKs at it, with a line to paste."""
+    host = settings.listen.host
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{settings.listen.port}"
+    names = [*settings.models, *(model for engine in settings.engines.values() for model in engine.models if model != "*")]
+    model = names[0] if names else "MODEL"
+    ask = '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}' % model
+    return [
+        "",
+        f"Spillway serves on {url}",
+        "",
+        f"  OpenAI SDK      OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none",
+        f"  Anthropic SDK   ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=none",
+        f"  models          {', '.join(dict.fromkeys(names)) or 'whatever the engines take'}",
+        "",
+        f"  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{ask}'",
+        "",
+    ]
+
+
+def decision_words(row: dict[str, Any]) -> str:
+    """The decision of `explain`, for people."""
+    lines = [f"model     {row['model']} on {row['surface']}, about {row['facts']['prompt_tokens']} tokens"]
+    if row["facts"]["needs"]:
+        lines.append(f"needs     {', '.join(row['facts']['needs'])}")
+    lines.append(f"verdict   {row['action']} ({row['rule']})")
+    for finding in row["findings"][:10]:
+        lines.append(f"  found   {finding['type']} in {finding['path'] or 'the body'}, characters {finding['start']}-{finding['end']}")
+    lines.append(f"routing   {row['routing']}")
+    for number, target in enumerate(row["ranked"], start=1):
+        lines.append(f"  {number}.      {target}")
+    for veto in row["vetoes"]:
+        detail = f" ({veto['detail']})" if veto["detail"] else ""
+        lines.append(f"  not     {veto['target']}: {veto['reason']}{detail}")
+    if row["overflow"]:
+        lines.append(f"overflow  {row['overflow']}")
+    if not row["ranked"]:
+        lines.append("nobody can answer it: the request would be refused")
+    lines.append(f"policy    {row['policy']}; {row['assumed']}")
+    return "\n".join(lines)
+
+
+def timeline(records: Sequence[Any]) -> str:
+    """One request's records in words."""
+    lines = []
+    for record in records:
+        when = datetime.fromtimestamp(record.at / 1e6, UTC).isoformat(timespec="milliseconds")
+        if isinstance(record, Decision):
+            lines.append(f"{when}  attempt {record.attempt}: {record.model} -> {record.target} ({record.boundary})")
+            lines.append(f"    why        {record.routing}{f'; overflow: {record.overflow}' if record.overflow else ''}")
+            lines.append(f"    verdict    {record.action} by rule {record.rule!r} of policy {record.policy}")
+            lines += [f"    found      {found}" for found in record.findings]
+            lines += [f"    not chosen {veto}" for veto in record.vetoes]
+            lines += [f"    edits      {', '.join(record.edits)}"] if record.edits else []
+            lines += [f"    held       {dollars(record.hold)} on {', '.join(record.scopes)}"] if record.hold else []
+        elif isinstance(record, Outcome):
+            error = f" ({record.error})" if record.error else ""
+            lines.append(f"{when}  attempt {record.attempt}: {record.ending}{error}, status {record.status}, {record.total_us / 1000:.1f} ms")
+            tokens = record.input + record.cache_read + record.cache_write_5m + record.cache_write_1h
+            lines.append(f"    metered    {tokens} in, {record.output} out, {record.quality}; {dollars(record.cost)} at {record.price or 'no price'}")
+            lines += [f"    answer had {found}" for found in record.findings]
+        elif isinstance(record, Refused):
+            lines.append(f"{when}  refused: {record.code} (status {record.status}), rule {record.rule!r} of policy {record.policy}")
+            lines += [f"    found      {found}" for found in record.findings]
+            lines += [f"    not chosen {veto}" for veto in record.vetoes]
+    return "\n".join(lines)
+
+
+def spend_table(by: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The ledger's sums as an aligned table."""
+    head = (by, "attempts", "local", "tokens in", "tokens out", "estimated", "cost")
+    body = [
+        (row["name"], f"{row['attempts']:,}", f"{row['local'] / row['attempts']:.1%}", f"{row['input']:,}", f"{row['output']:,}",
+         f"{row['estimated']:,}", dollars(row["cost"]))
+        for row in rows
+    ]  # fmt: skip
+    return table(head, body)
+
+
+def keys_table(rows: Sequence[KeyRow]) -> str:
+    """Keys as an aligned table."""
+
+    def day(at: int | None) -> str:
+        return "" if at is None else datetime.fromtimestamp(at, UTC).date().isoformat()
+
+    head = ("id", "name", "organisation", "project", "models", "boundaries", "created", "expires", "revoked")
+    body = [
+        (row.id, row.name, row.organisation, row.project, "all" if row.models is None else ",".join(row.models),
+         "all" if row.boundaries is None else ",".join(row.boundaries), day(row.created), day(row.expires), day(row.revoked))
+        for row in rows
+    ]  # fmt: skip
+    return table(head, body, numbers=False)
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Columns that line up: names to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [cell.ljust(width) if i == 0 or not numbers else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(head), *(line(row) for row in body)])
+
+
+def dollars(amount: int) -> str:
+    """Pico-dollars for people: cents for large amounts, more places for small ones."""
+    value = amount / PICO
+    return f"${value:,.2f}" if value >= 1 or amount == 0 else f"${value:.6f}"

@@ -1,0 +1,199 @@
+"""The one path of a request.
+
+    authenticate -> parse -> classify -> decide -> attempts (each: admit, reserve, record, dispatch, relay,
+    settle, record the outcome) -> answer
+
+The stages are named functions in a fixed order, not plug-ins: the order is a security property.  Errors of
+compliance, policy, budget and audit refuse the request; telemetry's never do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from compliance.journal import JournalError
+from compliance.model import Finding, Verdict
+from compliance.rules import Ruleset
+from compliance.scan import Scanner
+from engines.base import Dialect
+from engines.catalog import Catalog, Entry
+from engines.errors import EngineRefused, Untranslatable
+from engines.model import BadRequest, ErrorInfo, Request
+from proxy.attempts import Attempts, Failure, answer_headers, passed_headers
+from proxy.auth import Keyring, Principal, credential, host_allowed
+from proxy.choosing import Chooser
+from proxy.errors import Refusal, failure_info
+from proxy.exchange import ClientSink, Exchange, Header, Inbound
+from proxy.listing import models_body
+from proxy.recording import Recorder
+from proxy.spending import OutOfBudget
+from proxy.surfaces import ANTHROPIC_MODELS, MODELS_PATH, OPENAI_MODELS, POSTS, dialect_of
+
+log = logging.getLogger("spillway")
+
+OFF_LOOP_BYTES = 32 * 1024
+"""Bodies above this are parsed and scanned in a thread."""
+
+_JSON: Header = (b"content-type", b"application/json")
+
+
+class Pipeline:
+    """One object a worker; `serve` is called for each request."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        keyring: Keyring,
+        catalog: Catalog,
+        dialects: Mapping[str, Dialect],
+        scanner: Scanner,
+        ruleset: Ruleset,
+        chooser: Chooser,
+        attempts: Attempts,
+        recorder: Recorder,
+        next_id: Callable[[], str],
+        scan_deadline: float,
+    ) -> None:
+        self._loop = loop
+        self._keyring = keyring
+        self._catalog = catalog
+        self._dialects = dialects
+        self._scanner = scanner
+        self._ruleset = ruleset
+        self._chooser = chooser
+        self._attempts = attempts
+        self._recorder = recorder
+        self._next_id = next_id
+        self._scan_deadline = scan_deadline
+        self.draining = False
+
+    async def serve(self, inbound: Inbound, sink: ClientSink) -> None:
+        """From a request's head to its answer.  What goes wrong ends here, in the client's own dialect."""
+        exchange = Exchange(self._next_id(), inbound, sink, time.time_ns() // 1000, self._loop.time())
+        try:
+            await self._serve(exchange)
+        except Refusal as refusal:
+            self._refuse(exchange, refusal)
+        except Failure as failure:
+            self._fail(exchange, failure)
+        except JournalError:
+            self._refuse(exchange, Refusal("audit_unavailable", "The audit log cannot be written, so nothing is sent.", retry_after=5))
+        except asyncio.CancelledError:
+            exchange.refused = "" if exchange.attempts else "abandoned"
+            raise
+        except Exception:  # the one place that turns the unforeseen into a refusal; no content in the log line
+            log.exception("unforeseen error in request %s", exchange.id)
+            self._refuse(exchange, Refusal("internal", "Spillway failed on this request; its log has the reason."))
+        finally:
+            self._recorder.close(exchange)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        inbound = exchange.inbound
+        exchange.surface = POSTS.get(inbound.path)
+        principal = self._authenticate(exchange)
+        if exchange.surface is None or inbound.method != "POST":
+            self._read_only(exchange, principal)
+            return
+        if self.draining:
+            raise Refusal("draining", "This worker is shutting down. Try again.", retry_after=1)
+        request = exchange.request = await self._parse(exchange)
+        self._recorder.identify(exchange)
+        entry = self._find_model(principal, request)
+        exchange.verdict = await self._classify(request, principal)
+        if exchange.verdict.action == "block":
+            raise Refusal("policy_blocked", f"This request may not be sent anywhere (rule {exchange.verdict.rule!r}).")
+        decision, targets = await self._chooser.choose(exchange, entry)
+        try:
+            await self._attempts.run(exchange, decision, targets)
+        except OutOfBudget as broke:
+            raise broke.refusal() from None
+
+    def _authenticate(self, exchange: Exchange) -> Principal:
+        inbound = exchange.inbound
+        loopback = inbound.peer in ("127.0.0.1", "::1", "")
+        token = credential(inbound.headers, inbound.query)
+        if self._keyring.is_open and loopback and not host_allowed(inbound.headers.get("host"), inbound.headers.get("origin")):
+            raise Refusal("forbidden_host", "Without keys, only requests addressed to this host itself are served.")
+        principal = self._keyring.authenticate(token, exchange.at, loopback=loopback)
+        if principal is None:
+            raise Refusal("unauthenticated", "The API key is missing, unknown, expired or revoked. Make one with `spillway keys create`.")
+        exchange.principal = principal
+        return principal
+
+    def _read_only(self, exchange: Exchange, principal: Principal) -> None:
+        """The list of models; everything else does not exist."""
+        inbound = exchange.inbound
+        dialect = dialect_of(inbound.path, inbound.headers)
+        path = inbound.path
+        if path in POSTS:
+            raise Refusal("method_not_allowed", f"{path} takes POST.")
+        if path != MODELS_PATH and not path.startswith(MODELS_PATH + "/"):
+            raise Refusal("not_found", "There is nothing at this path.")
+        if inbound.method not in ("GET", "HEAD"):
+            raise Refusal("method_not_allowed", f"{MODELS_PATH} takes GET.")
+        exchange.surface = ANTHROPIC_MODELS if dialect == "anthropic" else OPENAI_MODELS
+        body = models_body(dialect, self._catalog, principal, path[len(MODELS_PATH) + 1 :])
+        exchange.sink.whole(200, [_JSON, *answer_headers(exchange, None)], body)
+
+    async def _parse(self, exchange: Exchange) -> Request:
+        surface = exchange.surface
+        assert surface is not None and surface.operation is not None
+        raw = await exchange.inbound.body()
+        parse = self._dialects[surface.dialect].parse
+        try:
+            if len(raw) > OFF_LOOP_BYTES * 8:
+                return await self._loop.run_in_executor(None, parse, surface.operation, raw, exchange.inbound.headers)
+            return parse(surface.operation, raw, exchange.inbound.headers)
+        except BadRequest as bad:
+            raise Refusal("invalid_request", str(bad), param=bad.param) from None
+
+    def _find_model(self, principal: Principal, request: Request) -> Entry:
+        entry = self._catalog.find(request.model)
+        if entry is None or not principal.may_use(request.model):
+            raise Refusal("model_not_found", "The model does not exist or this key may not use it. GET /v1/models lists what it may.", param="model")
+        return entry
+
+    async def _classify(self, request: Request, principal: Principal) -> Verdict:
+        if len(request.raw) <= OFF_LOOP_BYTES:
+            findings = self._scanner.inspect(request.body)
+        else:
+            try:
+                async with asyncio.timeout(self._scan_deadline):
+                    findings = await self._loop.run_in_executor(None, self._scanner.inspect, request.body)
+            except TimeoutError:
+                findings = (Finding("scan_failed", "", 0, 0),)
+        return self._ruleset.verdict(findings, tenant=principal.tenant)
+
+    # --- answers that are Spillway's own -----------------------------------------------------------------
+
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        exchange.refused = refusal.code
+        exchange.refused_status = refusal.status
+        self._answer(exchange, refusal.info(), final=refusal.final)
+
+    def _fail(self, exchange: Exchange, failure: Failure) -> None:
+        """Every candidate failed: the last engine's own words where the dialects match, else ours."""
+        error = failure.error
+        target = exchange.attempts[-1].target if exchange.attempts else None
+        if failure.same_dialect and isinstance(error, EngineRefused) and error.upstream is not None and error.upstream[0] not in (401, 403):
+            status, headers, body = error.upstream
+            exchange.sink.whole(status, [*passed_headers(headers), *answer_headers(exchange, target)], body)
+            return
+        self._answer(exchange, failure_info(error), final=isinstance(error, Untranslatable))
+
+    def _answer(self, exchange: Exchange, info: ErrorInfo, *, final: bool) -> None:
+        sink = exchange.sink
+        if sink.started:
+            sink.abort()  # the unforeseen, in mid-answer: nobody must take it for whole
+            return
+        dialect = self._dialects[dialect_of(exchange.inbound.path, exchange.inbound.headers)]
+        headers = [_JSON, *answer_headers(exchange, exchange.attempts[-1].target if exchange.attempts else None)]
+        if final:
+            headers.append((b"x-should-retry", b"false"))
+        if info.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % max(1, round(info.retry_after))))
+        sink.whole(info.status, headers, dialect.error_body(info))

@@ -1,0 +1,208 @@
+"""Drives a session: engine's bytes in, client's bytes out, from the socket's own callback.
+
+A relay is the receiver of an engine's connection.  Nothing in it awaits: an event costs no task switch.
+Backpressure: when the client stops reading, the engine's socket is paused, and the idle timeout stands
+still meanwhile, because a slow reader is not a dead engine.  `finished` resolves once, when the attempt
+is over for the client; a connection that still has its answer's last bytes to come is left to the
+transport, within a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from engines.errors import BrokenAnswer, EngineError, FirstEventTimeout, IdleTimeout, MalformedAnswer, TotalTimeout
+from engines.transport import Connection
+from proxy.deadlines import Deadlines
+from proxy.errors import failure_info
+from proxy.exchange import ClientSink, Header
+from proxy.session import Session, refused
+
+ERROR_BODY_LIMIT = 1024 * 1024
+DRAIN_SECONDS = 1.0
+"""How long a connection may take to end after its terminal event."""
+
+
+class Limits:
+    """Timeouts of one attempt, in seconds."""
+
+    __slots__ = ("first_event", "idle", "total")
+
+    def __init__(self, first_event: float, idle: float, total: float) -> None:
+        self.first_event = first_event
+        self.idle = idle
+        self.total = total
+
+
+HeadsFor = Callable[[int, Sequence[Header]], list[Header]]
+"""(status, engine's headers) -> the client's headers."""
+
+
+class Relay:
+    """One attempt's way from the engine to the client."""
+
+    __slots__ = (
+        "_connection", "_deadlines", "_drained", "_heads", "_limits", "_loop", "_paused", "_refusal", "_session", "_sink",
+        "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self, session: Session, sink: ClientSink, connection: Connection, deadlines: Deadlines, limits: Limits, heads: HeadsFor,
+        loop: asyncio.AbstractEventLoop, now: float,
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._sink = sink
+        self._connection = connection
+        self._deadlines = deadlines
+        self._limits = limits
+        self._heads = heads
+        self._loop = loop
+        self._refusal: list[bytes] | None = None
+        self._paused = False
+        self._drained = False
+        self._total_at = now + limits.total
+        self.deadline = min(now + limits.first_event, self._total_at)
+        self.error: EngineError | None = None
+        self.finished: asyncio.Future[None] = loop.create_future()
+        self.status = 0
+        self.headers: Sequence[Header] = ()
+        self.first_at = 0.0
+        self.bytes_in = 0
+        self.refusal_body = b""
+        deadlines.add(self)
+
+    # --- the connection's callbacks ---------------------------------------------------------------------
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        self.status = status
+        self.headers = headers
+        if status != 200:
+            self._refusal = []
+        elif self._session.streamed and not _says(headers, b"text/event-stream"):
+            self._fail(MalformedAnswer("a stream was asked for and something else was answered"))
+
+    def on_body(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        if self.finished.done():
+            return
+        if self._refusal is not None:
+            if self.bytes_in <= ERROR_BODY_LIMIT:
+                self._refusal.append(data)
+            return
+        session = self._session
+        out = session.feed(data)
+        if session.streamed:
+            if out:
+                self._write(out)
+            elif self.first_at:
+                self.deadline = self._next_deadline()
+        if session.error is not None:
+            self._fail(session.error)
+        elif session.done:
+            self._settle(None)
+
+    def on_end(self) -> None:
+        self._drained = True
+        self._deadlines.discard(self)
+        if self.finished.done():
+            return
+        if self._refusal is not None:
+            self._refused()
+            return
+        session = self._session
+        body = session.end()
+        if session.error is None and not session.streamed:
+            self.first_at = self._loop.time()
+            self._sink.whole(200, self._heads(200, self.headers), body)
+        self._settle(session.error)
+
+    def on_error(self, error: EngineError) -> None:
+        self._drained = True
+        self._deadlines.discard(self)
+        if not self.finished.done():
+            self._settle(error)
+
+    def moved(self, connection: Connection) -> bool:
+        if self._drained or self.finished.done():
+            return False
+        self._connection = connection
+        return True
+
+    def on_deadline(self, now: float) -> None:
+        if self.finished.done():  # the answer is out; the connection did not end
+            self._deadlines.discard(self)
+            self._connection.abort()
+        elif now >= self._total_at:
+            self._fail(TotalTimeout("the attempt took longer than its total timeout"))
+        elif self.first_at:
+            self._fail(IdleTimeout("the engine fell silent"))
+        else:
+            self._fail(FirstEventTimeout("the engine sent nothing in time"))
+
+    # --- the client's side ------------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._paused:
+            self._paused = False
+            self.deadline = self._next_deadline()
+            if not self._drained:
+                self._connection.resume_reading()
+
+    def abandon(self) -> None:
+        """The client left, or the task was cancelled: the engine's work ends now (law 9)."""
+        self._deadlines.discard(self)
+        if not self._drained:
+            self._drained = True
+            self._connection.abort()
+        if not self.finished.done():
+            self.finished.cancel()
+
+    def _write(self, data: bytes) -> None:
+        if self.first_at:
+            paused = self._sink.write(data)
+        else:
+            self.first_at = self._loop.time()
+            paused = self._sink.begin(200, self._heads(200, self.headers), data)
+        if paused and not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+        self.deadline = self._next_deadline()
+
+    def _next_deadline(self) -> float:
+        return self._total_at if self._paused else min(self._loop.time() + self._limits.idle, self._total_at)
+
+    def _refused(self) -> None:
+        body = b"".join(self._refusal or ())
+        self.refusal_body = body
+        text_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+        info = self._session.engine.decode_error(self.status, text_headers, body)
+        self._settle(refused(info) if self.status >= 400 else BrokenAnswer(f"the engine answered {self.status}"))
+
+    def _fail(self, error: EngineError) -> None:
+        if not self._drained:
+            self._drained = True
+            self._connection.abort()
+        self._settle(error)
+
+    def _settle(self, error: EngineError | None) -> None:
+        """The attempt is over for the client: an error after the commit becomes an error event (law 5)."""
+        self.error = error
+        if self._session.streamed and self._sink.started:
+            if error is not None and not self._session.told:
+                self._sink.write(self._session.client.error_event(failure_info(error)))
+            self._sink.finish()
+        if self._drained:
+            self._deadlines.discard(self)
+        else:
+            if self._paused:  # nothing more is written, so the rest may drain
+                self._paused = False
+                self._connection.resume_reading()
+            self.deadline = self._loop.time() + DRAIN_SECONDS
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+
+def _says(headers: Sequence[Header], kind: bytes) -> bool:
+    return any(name == b"content-type" and kind in value.lower() for name, value in headers)

@@ -1,0 +1,321 @@
+"""The transforms of one attempt: engine's bytes in, client's bytes out.  Synchronous, no I/O, no clock.
+
+`StreamSession` works on whole events: it frames, decodes to know what passes, meters, feeds the scanner of
+answers, and gives back the bytes for the client: the very frames where both ends speak one dialect (but for
+named edits), a translation where they do not.  `WholeSession` does the same for an answer that is not
+streamed.  Both say `error` instead of inventing a success (law 5): a stream counts as whole only if its
+terminal event came and every choice had its finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from compliance.model import Finding
+from engines.base import Dialect, EventEncoder
+from engines.errors import (
+    AnswerTooLarge,
+    EngineError,
+    EngineFault,
+    EngineOverloaded,
+    RequestRejected,
+    TruncatedAnswer,
+    Untranslatable,
+)
+from engines.model import (
+    Done,
+    ErrorInfo,
+    Event,
+    Failed,
+    Finish,
+    Frame,
+    Opaque,
+    Ping,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    Request,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from engines.sse import Framer
+
+OVERLOADED = frozenset({429, 503, 529})
+HELD_LIMIT = 64 * 1024
+"""Bytes of pings kept before the first event; past it the oldest are forgotten: they say nothing."""
+
+
+class AnswerScan(Protocol):
+    """A scanner of answers: text goes in by lane, findings come out at the end."""
+
+    def feed(self, lane: str, text: str) -> None: ...
+    def flush(self) -> tuple[Finding, ...]: ...
+
+
+def refused(info: ErrorInfo) -> EngineError:
+    """The exception for what an engine itself says went wrong.
+
+    401, 403 and 404 are the deployment's fault (Spillway's own credential, a model that is not loaded),
+    not the client's: another candidate may do better.
+    """
+    if info.status in OVERLOADED:
+        return EngineOverloaded(f"the engine answered {info.status}", info)
+    if info.status >= 500 or info.status in (401, 403, 404):
+        return EngineFault(f"the engine answered {info.status}", info)
+    return RequestRejected(f"the engine answered {info.status}", info)
+
+
+class Session:
+    """What a relay needs to know of either kind of session."""
+
+    streamed = False
+
+    def __init__(self, request: Request, client: Dialect, engine: Dialect, scan: AnswerScan | None) -> None:
+        self.request = request
+        self.client = client
+        self.engine = engine
+        self.error: EngineError | None = None
+        self.done = False
+        self.told = False  # the engine's own error event has reached the client
+        self.usage: Usage | None = None
+        self.text_bytes = 0  # of everything the model wrote; for an estimate where usage is missing
+        self._scan = scan
+
+    def feed(self, data: bytes) -> bytes:
+        """Bytes for the client; may set `done` or `error`."""
+        raise NotImplementedError
+
+    def end(self) -> bytes:
+        """The engine's answer ended."""
+        raise NotImplementedError
+
+    def findings(self) -> tuple[Finding, ...]:
+        return self._scan.flush() if self._scan is not None else ()
+
+    def final_usage(self, prompt_tokens: int) -> Usage:
+        """What the engine reported, or an estimate that says so (4 bytes a token)."""
+        if self.usage is not None:
+            return self.usage
+        return Usage(input=prompt_tokens, output=(self.text_bytes + 3) // 4, quality="estimated")
+
+    def _note_text(self, lane: str, text: str) -> None:
+        self.text_bytes += len(text)
+        if self._scan is not None:
+            self._scan.feed(lane, text)
+
+
+class StreamSession(Session):
+    """One streamed answer.
+
+    `committed` turns true with the first event that says something: until then nothing is given out, and an
+    error may still send the request elsewhere.  Pings that came before are given out with it.
+    """
+
+    streamed = True
+
+    def __init__(
+        self,
+        request: Request,
+        client: Dialect,
+        engine: Dialect,
+        *,
+        answer_id: str,
+        created: int,
+        restore_model: bool,
+        strip_usage: bool,
+        scan: AnswerScan | None = None,
+    ) -> None:
+        super().__init__(request, client, engine, scan)
+        self.committed = False
+        self._framer = Framer()
+        self._decoder = engine.decoder()
+        self._encoder: EventEncoder | None = None
+        if client is not engine:
+            self._encoder = client.encoder(request, answer_id=answer_id, created=created)
+        self._restore = request.model if restore_model and client is engine else None
+        self._strip_usage = strip_usage
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._started: set[int] = set()
+        self._finished: set[int] = set()
+
+    def feed(self, data: bytes) -> bytes:
+        out: list[bytes] = []
+        try:
+            for frame in self._framer.feed(data):
+                self._frame(frame, out)
+                if self.done or self.error is not None:
+                    break
+        except EngineError as error:
+            self.error = error
+        if not self.committed:
+            self._hold(out)
+            return b""
+        if self._held:
+            out[:0] = self._held
+            self._held = []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def end(self) -> bytes:
+        if not self.done and self.error is None:
+            self.error = TruncatedAnswer("the stream ended without its terminal event")
+        return b""
+
+    def _frame(self, frame: Frame, out: list[bytes]) -> None:
+        events = self._decoder.feed(frame)
+        strip = False
+        for event in events:
+            if type(event) is UsageReport:
+                self.usage = event.usage
+                strip = event.alone and self._strip_usage
+            else:
+                self._note(event)
+            if self.error is not None and not self.committed:
+                return
+            if self._encoder is not None:
+                self._encode(event, out)
+        if self._encoder is None and not strip and not (self.done and self.error is not None):
+            raw = frame.raw
+            out.append(raw if self._restore is None else self.client.restore_model(raw, self._restore))
+
+    def _encode(self, event: Event, out: list[bytes]) -> None:
+        assert self._encoder is not None
+        if type(event) is Failed:
+            out.append(self.client.error_event(event.error))
+        elif not (self.done and self.error is not None):
+            encoded = self._encoder.feed(event)
+            if encoded:
+                out.append(encoded)
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case TextDelta(choice=choice, text=text):
+                self._say(choice)
+                self._note_text("text", text)
+            case ToolCallDelta(choice=choice, arguments=arguments):
+                self._say(choice)
+                self._note_text("tool_arguments", arguments)
+            case ReasoningDelta(choice=choice, text=text):
+                self._say(choice)
+                self._note_text("reasoning", text)
+            case RefusalDelta(choice=choice, text=text):
+                self._say(choice)
+                self._note_text("text", text)
+            case ToolCallStart(choice=choice):
+                self._say(choice)
+            case ReasoningSeal(choice=choice):
+                self._say(choice)
+            case Finish(choice=choice):
+                self._say(choice)
+                self._finished.add(choice)
+            case Start():
+                self.committed = True
+            case Opaque(what=what, carries_text=carries_text):
+                self.committed = True
+                if carries_text and self._encoder is not None:
+                    raise Untranslatable(what, "the client's dialect has no form for it")
+            case Failed(error=info):
+                self.error = refused(info)
+                self.told = self.committed
+            case Done():
+                self._finish()
+            case UsageReport() | Ping():
+                pass
+
+    def _say(self, choice: int) -> None:
+        self.committed = True
+        if choice not in self._started:
+            self._started.add(choice)
+
+    def _finish(self) -> None:
+        self.done = True
+        if not self._finished or not self._finished >= self._started:
+            self.error = TruncatedAnswer("the stream was ended before its answer was finished")
+
+    def _hold(self, out: list[bytes]) -> None:
+        for piece in out:
+            self._held_bytes += len(piece)
+            if self._held_bytes <= HELD_LIMIT:
+                self._held.append(piece)
+
+
+class WholeSession(Session):
+    """One answer that is not streamed: collected up to `limit` bytes, then passed or translated."""
+
+    def __init__(
+        self,
+        request: Request,
+        client: Dialect,
+        engine: Dialect,
+        *,
+        answer_id: str,
+        created: int,
+        restore_model: bool,
+        limit: int,
+        scan: AnswerScan | None = None,
+    ) -> None:
+        super().__init__(request, client, engine, scan)
+        self._answer_id = answer_id
+        self._created = created
+        self._restore = request.model if restore_model and client is engine else None
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> bytes:
+        self._size += len(data)
+        if self._size > self._limit:
+            self._parts.clear()
+            self.error = AnswerTooLarge(f"the answer is larger than {self._limit} bytes")
+        else:
+            self._parts.append(data)
+        return b""
+
+    def end(self) -> bytes:
+        if self.error is not None:
+            return b""
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        try:
+            events = self.engine.decode_answer(self.request.operation, body)
+            for event in events:
+                self._note(event)
+            if self.error is None:
+                self.done = True
+                return self._passed(body) if self.client is self.engine else self._translated(events)
+        except EngineError as error:
+            self.error = error
+        return b""
+
+    def _passed(self, body: bytes) -> bytes:
+        return body if self._restore is None else self.client.restore_model(body, self._restore)
+
+    def _translated(self, events: Sequence[Event]) -> bytes:
+        encoder = self.client.encoder(self.request, answer_id=self._answer_id, created=self._created)
+        out = []
+        for event in events:
+            if type(event) is Opaque and event.carries_text:
+                raise Untranslatable(event.what, "the client's dialect has no form for it")
+            out.append(encoder.feed(event))
+        out.append(encoder.flush())
+        return b"".join(out)
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case TextDelta(text=text) | RefusalDelta(text=text):
+                self._note_text("text", text)
+            case ReasoningDelta(text=text):
+                self._note_text("reasoning", text)
+            case ToolCallDelta(arguments=arguments):
+                self._note_text("tool_arguments", arguments)
+            case UsageReport(usage=usage):
+                self.usage = usage
+            case Failed(error=info):
+                self.error = refused(info)
+            case Start() | ReasoningSeal() | ToolCallStart() | Finish() | Ping() | Opaque() | Done():
+                pass

@@ -1,0 +1,256 @@
+"""The thread between a worker and the budget store: it fetches slices ahead of need and settles in batches.
+
+The path only decrements slices in memory.  Where a slice is too small the request waits for this thread once
+(an exact grant), which is rare until a budget is nearly spent.  What was spent is settled from the journal's
+records, after they are durable: budget counters are a projection of the log, so a crash between two stores
+cannot exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from compliance.records import Outcome
+from policies.budgets import Account, Book, BudgetStore, Hold, Limit, slice_size, window_id
+from proxy.state.sqlite import StoreFailed
+
+log = logging.getLogger("spillway")
+
+SETTLE_INTERVAL = 0.2  # seconds
+TRIM_INTERVAL = 1.0
+WAIT_SECONDS = 3.0
+"""How long a request may wait for an exact grant before its cloud attempt is given up."""
+QUEUE_LIMIT = 10_000
+
+
+class BudgetExceeded(Exception):
+    """The limit of an account would be passed."""
+
+    def __init__(self, account: Account, limit: int) -> None:
+        super().__init__(f"the {account[0]} budget of {account[1]} is spent")
+        self.account = account
+        self.limit = limit
+
+
+class BudgetUnavailable(Exception):
+    """The store cannot be asked: cloud spending stops, local goes on."""
+
+
+class Leases:
+    """One worker's budgets.  `reserve` and `settle` are for the event loop; the thread is this object's own."""
+
+    def __init__(self, store: BudgetStore, slot: str, limits: Sequence[Limit], loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._slot = slot
+        self._limits = {limit.scope: limit for limit in limits}
+        self._loop = loop
+        self._book = Book()
+        self._asking: dict[Account, asyncio.Future[int]] = {}
+        self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue(QUEUE_LIMIT)
+        self._unsettled: dict[Account, int] = {}
+        self._upto = -1
+        self._unsettled_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="budgets", daemon=True)
+        self._accounts: tuple[int, tuple[Account, ...]] = (-1, ())
+        self.overruns = 0  # attempts that cost more than they had reserved
+
+    # --- the path ---------------------------------------------------------------------------------------
+
+    def accounts(self, now: float) -> tuple[Account, ...]:
+        """The accounts that a cloud attempt is charged to at this time (seconds since the epoch)."""
+        hour = int(now) // 3600
+        if self._accounts[0] != hour:
+            at = time.gmtime(now)
+            windows = (at.tm_year, at.tm_mon, at.tm_mday, at.tm_hour)
+            accounts = tuple((limit.scope, window_id(limit.window, windows)) for limit in self._limits.values())
+            self._accounts = (hour, accounts)
+            for account, free in self._book.drop_settled(frozenset(accounts)):
+                self._submit(lambda account=account, free=free: self._store.give_back(self._slot, account, free))  # type: ignore[misc]
+        return self._accounts[1]
+
+    async def reserve(self, amount: int) -> Hold:
+        """A hold of `amount` on every account; raises `BudgetExceeded` or `BudgetUnavailable`."""
+        accounts = self.accounts(time.time())
+        until = self._loop.time() + WAIT_SECONDS
+        while True:
+            held = self._book.reserve(accounts, amount)
+            if isinstance(held, Hold):
+                for account in accounts:
+                    self._refill(account)
+                return held
+            if self._loop.time() > until:
+                raise BudgetUnavailable("the budget store did not answer in time")
+            await self._more(held, amount)
+
+    def settle(self, hold: Hold, actual: int) -> None:
+        """The attempt's true cost; idempotent."""
+        if hold.open and actual > hold.amount:
+            self.overruns += 1
+        self._book.settle(hold, actual)
+
+    # --- the store's thread -----------------------------------------------------------------------------
+
+    def recover(self, records: Iterable[Any], last_seq: int) -> None:
+        """At the start: settle what the journal has beyond what was settled, then take the old slices back."""
+        accounted = self._store.accounted(self._slot)
+        spent: dict[Account, int] = {}
+        for record in records:
+            if record.seq > accounted and isinstance(record, Outcome):
+                _add(spent, record)
+        self._store.account(self._slot, last_seq, spent)
+        self._store.release(self._slot)
+
+    def accounted(self) -> int:
+        """The last record of this slot's journal that is settled."""
+        return self._store.accounted(self._slot)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def on_durable(self, records: list[Any]) -> None:
+        """From the journal's thread: what these records cost will be settled with the next batch."""
+        with self._unsettled_lock:
+            for record in records:
+                if isinstance(record, Outcome) and record.scopes:
+                    _add(self._unsettled, record)
+            self._upto = records[-1].seq
+
+    def close(self) -> None:
+        """Settle what is left, give back what is free, end the thread."""
+        if self._thread.is_alive():
+            self._tasks.put(self._give_all_back)
+            self._tasks.put(None)
+            self._thread.join(10)
+
+    def _run(self) -> None:
+        due = time.monotonic() + SETTLE_INTERVAL
+        trim_at = due + TRIM_INTERVAL
+        while True:
+            try:
+                task = self._tasks.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                self._guarded(self._settle_batch)
+                due = time.monotonic() + SETTLE_INTERVAL
+                if due > trim_at:
+                    trim_at = due + TRIM_INTERVAL
+                    self._guarded(self._look_for_idle)
+                continue
+            if task is None:
+                self._guarded(self._settle_batch)
+                return
+            self._guarded(task)
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except StoreFailed as error:
+            log.warning("%s", error)
+
+    def _settle_batch(self) -> None:
+        with self._unsettled_lock:
+            spent, self._unsettled = self._unsettled, {}
+            upto = self._upto
+        if not spent:
+            return
+        try:
+            self._store.account(self._slot, upto, spent)
+        except StoreFailed:
+            with self._unsettled_lock:
+                for account, amount in spent.items():
+                    self._unsettled[account] = self._unsettled.get(account, 0) + amount
+            raise
+
+    def _look_for_idle(self) -> None:
+        """Near a limit, what lies idle here would refuse the other workers: all but a small part goes back."""
+        for account in self._accounts[1]:
+            limit = self._limits[account[0]].amount
+            settled, held = self._store.usage(account)
+            keep = slice_size(limit, max(0, limit - settled - held), 0)
+            if self._book.free(account) > keep and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._trim, account, keep)
+
+    def _trim(self, account: Account, keep: int) -> None:
+        if amount := self._book.take(account, keep):
+            self._submit(lambda: self._store.give_back(self._slot, account, amount))
+
+    def _refill(self, account: Account) -> None:
+        """Fetch ahead where less than half a usual slice is free."""
+        limit = self._limits[account[0]].amount
+        if account not in self._asking and self._book.free(account) < slice_size(limit, limit, 1) // 2:
+            self._ask(account, 1)
+
+    async def _more(self, account: Account, amount: int) -> None:
+        """Wait for a grant that is on its way, or ask for exactly what is missing; then the caller tries again."""
+        limit = self._limits[account[0]].amount
+        if amount > limit:
+            raise BudgetExceeded(account, limit)
+        asking = self._asking.get(account)
+        exact = asking is None
+        if asking is None:
+            asking = self._ask(account, amount - self._book.free(account))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                granted = await asyncio.shield(asking)
+        except TimeoutError:
+            raise BudgetUnavailable("the budget store did not answer in time") from None
+        if exact and not granted:
+            raise BudgetExceeded(account, limit)
+
+    def _ask(self, account: Account, least: int) -> asyncio.Future[int]:
+        asking: asyncio.Future[int] = self._loop.create_future()
+        self._asking[account] = asking
+        limit = self._limits[account[0]].amount
+
+        def fetch() -> None:
+            try:
+                settled, held = self._store.usage(account)
+                want = slice_size(limit, max(0, limit - settled - held), least)
+                granted = self._store.grant(self._slot, account, limit, want, least)
+                failure = None
+            except StoreFailed as error:
+                granted, failure = 0, error
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._granted, account, asking, granted, failure)
+
+        self._submit(fetch)
+        return asking
+
+    def _granted(self, account: Account, asking: asyncio.Future[int], granted: int, failure: StoreFailed | None) -> None:
+        self._asking.pop(account, None)
+        if granted:
+            self._book.add(account, granted)
+        if not asking.done():
+            if failure is not None:
+                asking.set_exception(BudgetUnavailable(str(failure)))
+                asking.exception()  # fetched ahead: perhaps nobody waits for it
+            else:
+                asking.set_result(granted)
+
+    def _submit(self, task: Callable[[], None]) -> None:
+        try:
+            self._tasks.put_nowait(task)
+        except queue.Full:
+            raise BudgetUnavailable("the budget store is far behind") from None
+
+    def _give_all_back(self) -> None:
+        self._settle_batch()
+        for account in self._accounts[1]:
+            if amount := self._book.take(account, 0):
+                self._store.give_back(self._slot, account, amount)
+
+
+def scope_labels(accounts: Iterable[Account]) -> list[str]:
+    """Accounts as records name them: scope|window."""
+    return [f"{scope}|{window}" for scope, window in accounts]
+
+
+def _add(spent: dict[Account, int], record: Outcome) -> None:
+    for label in record.scopes:
+        scope, _, window = label.partition("|")
+        spent[scope, window] = spent.get((scope, window), 0) + record.cost

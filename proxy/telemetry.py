@@ -1,0 +1,209 @@
+"""Spans and metrics, built from what was recorded, off the path.  Never content; never decides; never fails a request.
+
+The path only appends a finished `Exchange`'s numbers to a bounded queue.  Twice a second a thread turns them
+into Prometheus metrics, and into OpenTelemetry spans for a sample of them; errors, refusals and overflow are
+always kept.  Attribute names follow the OpenTelemetry semantic conventions for generative AI.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from typing import Any
+
+from msgspec import Struct
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+log = logging.getLogger("spillway")
+
+BACKLOG = 20_000
+"""Observations kept while the thread is behind; past it they are dropped and counted."""
+INTERVAL = 0.5  # seconds
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Observation(Struct, frozen=True):
+    """One attempt, or one refusal before any attempt, in numbers and names that are no content."""
+
+    request_id: str
+    surface: str
+    model: str  # a name of the catalogue, or "other"
+    target: str  # "" for a refusal
+    boundary: str
+    ending: str
+    error: str
+    at: int  # microseconds since the epoch, of the request's arrival
+    start_us: int  # of the attempt, since the arrival
+    connect_us: int
+    first_us: int
+    total_us: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0  # pico-dollars
+    action: str = ""
+    overflow: str = ""
+    trace: str = ""  # a W3C traceparent, if the client sent one
+
+
+class Metrics:
+    """The metrics of one process, on a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        by = ["surface", "target", "boundary", "ending"]
+        self.attempts = Counter("spillway_attempts_total", "Attempts by target and ending.", by, registry=registry)
+        self.refusals = Counter("spillway_refusals_total", "Requests refused by Spillway.", ["surface", "code"], registry=registry)
+        self.actions = Counter("spillway_actions_total", "Verdicts of compliance.", ["action"], registry=registry)
+        self.overflow = Counter("spillway_overflow_total", "Attempts that left home, by reason.", ["reason"], registry=registry)
+        self.tokens = Counter("spillway_tokens_total", "Tokens metered.", ["target", "meter"], registry=registry)
+        self.cost = Counter("spillway_cost_dollars_total", "Cost of cloud attempts.", ["target"], registry=registry)
+        self.first = Histogram(
+            "spillway_first_event_seconds", "Arrival to first event.", ["target"], buckets=_SECONDS, registry=registry
+        )
+        self.total = Histogram(
+            "spillway_request_seconds", "Arrival to end.", ["target", "ending"], buckets=_SECONDS, registry=registry
+        )
+        self.dropped = Counter("spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry)
+
+    def count(self, seen: Observation) -> None:
+        if not seen.target:
+            self.refusals.labels(seen.surface, seen.error).inc()
+            return
+        self.attempts.labels(seen.surface, seen.target, seen.boundary, seen.ending).inc()
+        self.actions.labels(seen.action).inc()
+        self.total.labels(seen.target, seen.ending).observe(seen.total_us / 1e6)
+        if seen.first_us:
+            self.first.labels(seen.target).observe(seen.first_us / 1e6)
+        if seen.overflow:
+            self.overflow.labels(seen.overflow).inc()
+        if seen.input_tokens or seen.output_tokens:
+            self.tokens.labels(seen.target, "input").inc(seen.input_tokens)
+            self.tokens.labels(seen.target, "output").inc(seen.output_tokens)
+        if seen.cost:
+            self.cost.labels(seen.target).inc(seen.cost / 1e12)
+
+
+class Telemetry:
+    """The queue between the path and the thread."""
+
+    def __init__(self, *, metrics: Metrics | None, exporter: SpanExporter | None, sample: float, version: str, worker: int) -> None:
+        self._metrics = metrics
+        self._every = max(1, round(1 / sample)) if sample > 0 else 0
+        self._count = 0
+        self._waiting: deque[Observation] = deque()
+        self._dropped = 0
+        self._provider: TracerProvider | None = None
+        if exporter is not None:
+            resource = Resource.create({"service.name": "spillway", "service.version": version, "service.instance.id": str(worker)})
+            self._provider = TracerProvider(resource=resource)
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+            self._tracer = self._provider.get_tracer("spillway", version)
+        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.enabled = metrics is not None or exporter is not None
+
+    def start(self) -> None:
+        if self.enabled:
+            self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+            self._thread.start()
+
+    def observe(self, seen: Observation) -> None:
+        """From the path: an append, or a count where the thread is far behind."""
+        if len(self._waiting) < BACKLOG:
+            self._waiting.append(seen)
+        else:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Handle what is waiting, flush the exporter, end the thread."""
+        if self._thread is not None:
+            self._stop.put(None)
+            self._thread.join(5)
+        if self._provider is not None:
+            self._provider.shutdown()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._stop.get(timeout=INTERVAL)
+                self._drain()
+                return
+            except queue.Empty:
+                self._drain()
+
+    def _drain(self) -> None:
+        waiting = self._waiting
+        while waiting:
+            seen = waiting.popleft()
+            if self._metrics is not None:
+                self._metrics.count(seen)
+            if self._provider is not None and self._sampled(seen):
+                self._span(seen)
+        if self._dropped and self._metrics is not None:
+            dropped, self._dropped = self._dropped, 0
+            self._metrics.dropped.inc(dropped)
+
+    def _sampled(self, seen: Observation) -> bool:
+        self._count += 1
+        always = seen.ending != "completed" or bool(seen.overflow)
+        return always or (self._every > 0 and self._count % self._every == 0)
+
+    def _span(self, seen: Observation) -> None:
+        operation = seen.surface.partition(".")[2] or seen.surface
+        start = (seen.at + seen.start_us) * 1000
+        span = self._tracer.start_span(
+            f"{operation} {seen.model}",
+            context=parent_context(seen.trace),
+            kind=SpanKind.CLIENT if seen.target else SpanKind.SERVER,
+            start_time=start,
+            attributes=attributes(seen, operation),
+        )
+        if seen.error:
+            span.set_status(Status(StatusCode.ERROR, seen.error))
+        if seen.first_us:
+            span.add_event("first event", timestamp=(seen.at + seen.first_us) * 1000)
+        span.end(end_time=(seen.at + seen.total_us) * 1000)
+
+
+def attributes(seen: Observation, operation: str) -> dict[str, Any]:
+    """A span's attributes: every one is a name or a number from this allow-list."""
+    engine, _, model = seen.target.partition("/")
+    row: dict[str, Any] = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.request.model": seen.model,
+        "spillway.request_id": seen.request_id,
+        "spillway.ending": seen.ending,
+        "spillway.action": seen.action,
+    }
+    if seen.target:
+        row |= {
+            "gen_ai.provider.name": engine,
+            "gen_ai.response.model": model,
+            "gen_ai.usage.input_tokens": seen.input_tokens,
+            "gen_ai.usage.output_tokens": seen.output_tokens,
+            "spillway.boundary": seen.boundary,
+            "spillway.connect_us": seen.connect_us,
+            "spillway.cost_picodollars": seen.cost,
+        }
+    if seen.overflow:
+        row["spillway.overflow"] = seen.overflow
+    if seen.error:
+        row["error.type"] = seen.error
+    return row
+
+
+def parent_context(traceparent: str) -> Any:
+    """The OpenTelemetry context of a W3C `traceparent` (Trace Context, section 3.2), or None."""
+    parts = traceparent.split("-")
+    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
+        return None
+    try:
+        context = SpanContext(int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3][:2], 16)))
+    except ValueError:
+        return None
+    return set_span_in_context(NonRecordingSpan(context)) if context.is_valid else None
