@@ -18,20 +18,34 @@ NUMBER_DIGITS = 9
 """Digits from which a number is scanned: the shortest identifier of the detectors has nine."""
 
 _OPAQUE_TYPES = frozenset(
-    {"image_url", "input_audio", "file", "image", "document", "input_image", "input_file", "container_upload", "audio", "video_url"}
+    {
+        "image_url",
+        "input_audio",
+        "file",
+        "image",
+        "document",
+        "input_image",
+        "input_file",
+        "container_upload",
+        "audio",
+        "video_url",
+    }
 )
 _LEAST_NUMBER: int = 10 ** (NUMBER_DIGITS - 1)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]{256,}")
 
 # Field names of the dialects themselves; any other key was chosen by a caller and is stored as `*`.
 KNOWN_KEYS = frozenset(
-    """arguments assistant audio budget_tokens cache_control call_id citations content custom data description detail developer
-    dimensions document effort encoding_format file file_data file_id filename format function functions id image image_url
-    include_usage input input_audio input_schema is_error json_schema logit_bias logprobs max_completion_tokens max_tokens media_type
-    messages metadata modalities model n name output_config parallel_tool_calls parameters parts prediction reasoning
-    reasoning_content reasoning_effort refusal response_format role safety_identifier schema seed service_tier signature source stop
-    stop_sequences store stream stream_options strict system temperature text thinking title tool_call_id tool_calls tool_choice
-    tool_use_id tools top_k top_logprobs top_p type url user user_id""".split()
+    """
+    arguments assistant audio budget_tokens cache_control call_id citations content custom data description
+    detail developer dimensions document effort encoding_format file file_data file_id filename format
+    function functions id image image_url include_usage input input_audio input_schema is_error json_schema
+    logit_bias logprobs max_completion_tokens max_tokens media_type messages metadata modalities model n name
+    output_config parallel_tool_calls parameters parts prediction reasoning reasoning_content reasoning_effort
+    refusal response_format role safety_identifier schema seed service_tier signature source stop
+    stop_sequences store stream stream_options strict system temperature text thinking title tool_call_id
+    tool_calls tool_choice tool_use_id tools top_k top_logprobs top_p type url user user_id
+    """.split()  # noqa: SIM905  a list of words reads best as words
 )
 _CALLERS = frozenset({"metadata", "parameters", "input_schema", "schema", "logit_bias", "arguments"})
 """Below these every key is the caller's own."""
@@ -126,7 +140,9 @@ def _paths(value: Any, path: str, key: str, callers: bool, opaque: list[str]) ->
             shown = name if name in KNOWN_KEYS and not callers else "*"
             below = f"{path}.{shown}" if path else shown
             yield below
-            yield from _paths(item, below, name, callers or name in _CALLERS or (name == "input" and path != ""), opaque)
+            yield from _paths(
+                item, below, name, callers or name in _CALLERS or (name == "input" and path != ""), opaque
+            )
     elif kind is list:
         if key == "input" and value and is_tokens(value):
             opaque.append(path)

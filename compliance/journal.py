@@ -272,7 +272,9 @@ class Journal:
                 if not condition.wait(CHECKPOINT_INTERVAL) and self._frontier.size > self._checkpointed:
                     return [], False
             if not self._waiting and not self._closing and len(self._pending) < self._group:
-                condition.wait_for(lambda: self._waiting or self._closing or len(self._pending) >= self._group, self._window)
+                condition.wait_for(
+                    lambda: self._waiting or self._closing or len(self._pending) >= self._group, self._window
+                )
             batch, self._pending = self._pending, []
             self._waiting = 0
             return batch, self._closing

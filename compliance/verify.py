@@ -123,10 +123,14 @@ def _verify_slot(directory: Path, slot: Slot, fingerprint: str | None, since: by
     slot.root = tree.root().hex()
     slot.open_decisions = [f"{request}/{attempt}" for request, attempt in still_open]
     if slot.covered > tree.size:
-        raise Broken(f"the newest checkpoint covers {slot.covered} records, but only {tree.size} are there: the log was cut")
+        raise Broken(
+            f"the newest checkpoint covers {slot.covered} records, but only {tree.size} are there: the log was cut"
+        )
     # 6. what the auditor brought
     if earlier is not None and earlier[0] > tree.size:
-        raise Broken(f"the earlier checkpoint covers {earlier[0]} records, but only {tree.size} are there: the log was cut")
+        raise Broken(
+            f"the earlier checkpoint covers {earlier[0]} records, but only {tree.size} are there: the log was cut"
+        )
     if fingerprint is not None:
         wanted_print = fingerprint.lower().removeprefix("sha256:")
         if len(wanted_print) < 16 or not slot.fingerprint.startswith(wanted_print):
@@ -271,8 +275,14 @@ def words(report: Report) -> str:
         out.append(f"  records     {slot.records}, of which {slot.covered} under {slot.checkpoints} signed checkpoints")
         out.append(f"  root        {slot.root}")
         if slot.open_decisions:
-            out.append(f"  open        {len(slot.open_decisions)} decisions without an outcome: {', '.join(slot.open_decisions[:5])}")
-        out.append("  verified" if slot.anchored else "  consistent, but unanchored: give --key or --since to rule out a rewritten log")
+            out.append(
+                f"  open        {len(slot.open_decisions)} decisions without an outcome: {', '.join(slot.open_decisions[:5])}"
+            )
+        out.append(
+            "  verified"
+            if slot.anchored
+            else "  consistent, but unanchored: give --key or --since to rule out a rewritten log"
+        )
     if not report.slots:
         out.append("no log here: a slot's directory has a file key.pub")
     return "\n".join(out)
@@ -286,7 +296,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--since", type=Path, help="a checkpoint that you kept from an earlier visit")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    report = verify_directory(options.log, fingerprint=options.key, since=options.since.read_bytes() if options.since else None)
+    report = verify_directory(
+        options.log, fingerprint=options.key, since=options.since.read_bytes() if options.since else None
+    )
     if options.json:
         print(json.dumps({"status": report.status, "slots": [asdict(slot) for slot in report.slots]}))
     else:

@@ -29,7 +29,12 @@ _TYPE_WORDS = {
     "timeout": "timeout_error",
     "api": "api_error",
 }
-_BLOCK_NEEDS = {"image": "vision", "document": "documents", "search_result": "documents", "container_upload": "server_tools"}
+_BLOCK_NEEDS = {
+    "image": "vision",
+    "document": "documents",
+    "search_result": "documents",
+    "container_upload": "server_tools",
+}
 _CHAT = frozenset({"chat"})
 _COUNT = frozenset({"count_tokens"})
 

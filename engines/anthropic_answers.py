@@ -244,7 +244,7 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
         events += decoder._block(index, block)
         if block.type == "thinking" and block.signature:
             events.append(ReasoningSeal(0, signature=block.signature))
-        if block.citations is not None and bytes(block.citations) not in (b"null", b"[]"):
+        if block.citations:
             events.append(Opaque("citations", carries_text=True))
     events.append(Finish(0, _STOP.get(message.stop_reason or "end_turn", "stop"), message.stop_sequence))
     if message.usage is not None:
@@ -386,7 +386,10 @@ class StreamEncoder:
         if self._started:
             return b""
         self._started = True
-        message = _head(self._id, self._request.model) | {"content": [], "usage": _usage_row(self._usage) | {"output_tokens": 0}}
+        message = _head(self._id, self._request.model) | {
+            "content": [],
+            "usage": _usage_row(self._usage) | {"output_tokens": 0},
+        }
         return _event_bytes("message_start", {"message": message})
 
     def _write(self, steps: list[tuple[str, Event | None]]) -> bytes:
@@ -397,7 +400,9 @@ class StreamEncoder:
                 continue
             if what == "start":
                 self._index += 1
-                out.append(_event_bytes("content_block_start", {"index": self._index, "content_block": _opening(event)}))
+                out.append(
+                    _event_bytes("content_block_start", {"index": self._index, "content_block": _opening(event)})
+                )
             delta = _delta_row(event, opened=what == "start")
             if delta is not None:
                 out.append(_event_bytes("content_block_delta", {"index": self._index, "delta": delta}))
@@ -459,7 +464,12 @@ class WholeEncoder:
             delta = _delta_row(event, opened=what == "start")
             if delta is not None:
                 block = self._content[-1]
-                field = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature", "input_json_delta": "_json"}[delta["type"]]
+                field = {
+                    "text_delta": "text",
+                    "thinking_delta": "thinking",
+                    "signature_delta": "signature",
+                    "input_json_delta": "_json",
+                }[delta["type"]]
                 block[field] += next(value for name, value in delta.items() if name != "type")
 
 
@@ -503,7 +513,14 @@ def _delta_row(event: Event, *, opened: bool) -> dict[str, Any] | None:
 
 
 def _head(message_id: str, model: str) -> dict[str, Any]:
-    return {"id": message_id, "type": "message", "role": "assistant", "model": model, "stop_reason": None, "stop_sequence": None}
+    return {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
 
 
 def _usage_row(usage: Usage) -> dict[str, Any]:

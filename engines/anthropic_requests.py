@@ -104,10 +104,14 @@ def _part(block: dict[str, Any], path: str) -> Part:
         return _image(block.get("source") or {}, path)
     if kind == "tool_use":
         _only(block, path, {"type", "id", "name", "input", "cache_control", "caller"})
-        return ToolCall(str(block.get("id")), str(block.get("name")), msgspec.json.encode(block.get("input") or {}).decode())
+        return ToolCall(
+            str(block.get("id")), str(block.get("name")), msgspec.json.encode(block.get("input") or {}).decode()
+        )
     if kind == "tool_result":
         _only(block, path, {"type", "tool_use_id", "content", "is_error", "cache_control"})
-        return ToolResult(str(block.get("tool_use_id")), _result(block.get("content"), path), bool(block.get("is_error")))
+        return ToolResult(
+            str(block.get("tool_use_id")), _result(block.get("content"), path), bool(block.get("is_error"))
+        )
     if kind == "thinking":
         _only(block, path, {"type", "thinking", "signature"})
         return Reasoning(str(block.get("thinking") or ""), signature=block.get("signature"))
@@ -142,7 +146,9 @@ def _tool(row: dict[str, Any], path: str) -> Tool:
     if row.get("type") not in (None, "custom"):
         raise Untranslatable(path, "tools that Anthropic itself runs have no form in the engine's dialect")
     _only(row, path, {"type", "name", "description", "input_schema", "cache_control", "strict"})
-    return Tool(str(row.get("name")), row.get("description"), row.get("input_schema") or {"type": "object"}, row.get("strict"))
+    return Tool(
+        str(row.get("name")), row.get("description"), row.get("input_schema") or {"type": "object"}, row.get("strict")
+    )
 
 
 def _choice(value: Any) -> tuple[ToolChoice | None, bool | None]:
@@ -237,7 +243,12 @@ def _block(part: Part, path: str) -> dict[str, Any]:
             return {"type": "tool_use", "id": tool_id(call_id), "name": name, "input": _input(arguments, path)}
         case ToolResult(call_id=call_id, content=content, is_error=is_error):
             blocks = [_block(piece, path) for piece in content]
-            return {"type": "tool_result", "tool_use_id": tool_id(call_id), "content": blocks, **({"is_error": True} if is_error else {})}
+            return {
+                "type": "tool_result",
+                "tool_use_id": tool_id(call_id),
+                "content": blocks,
+                **({"is_error": True} if is_error else {}),
+            }
         case Reasoning(text=text, signature=signature, redacted=redacted):
             if redacted is not None:
                 return {"type": "redacted_thinking", "data": redacted}
@@ -291,7 +302,9 @@ def _thinking_row(talk: Conversation, limit: int) -> dict[str, Any] | None:
     if budget is None and talk.reasoning_effort is not None:
         budget = _BUDGETS.get(talk.reasoning_effort)
         if budget is None:
-            raise Untranslatable("reasoning_effort", f"Anthropic's dialect has no effort {talk.reasoning_effort[:20]!r}")
+            raise Untranslatable(
+                "reasoning_effort", f"Anthropic's dialect has no effort {talk.reasoning_effort[:20]!r}"
+            )
         budget = max(LEAST_BUDGET, min(budget, limit // 2))
     if budget is None:
         return None
@@ -307,5 +320,7 @@ def _output_row(talk: Conversation) -> dict[str, Any] | None:
     if wanted is None:
         return None
     if wanted.schema is None:
-        raise Untranslatable("response_format", "Anthropic's dialect has no JSON mode without a schema; send a json_schema")
+        raise Untranslatable(
+            "response_format", "Anthropic's dialect has no JSON mode without a schema; send a json_schema"
+        )
     return {"format": {"type": "json_schema", "schema": wanted.schema}}

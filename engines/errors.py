@@ -105,7 +105,13 @@ class EngineRefused(EngineError):
 
     code = "engine_refused"
 
-    def __init__(self, message: str = "", info: ErrorInfo | None = None, *, upstream: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        info: ErrorInfo | None = None,
+        *,
+        upstream: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None,
+    ) -> None:
         super().__init__(message, info)
         self.upstream = upstream
 

@@ -16,7 +16,9 @@ class Launch(Struct, frozen=True):
     smoke_model: str | None = None
 
 
-def llamacpp(name: str, *, model: str, alias: str, port: int, slots: int, context: int, threads: int, embeddings: bool) -> Launch:
+def llamacpp(
+    name: str, *, model: str, alias: str, port: int, slots: int, context: int, threads: int, embeddings: bool
+) -> Launch:
     """The llama.cpp server on a GGUF file, on loopback.  `context` is in tokens, for each of `slots`."""
     command = [
         sys.executable, "-m", "proxy.llamacpp", model, "--port", str(port), "--alias", alias,

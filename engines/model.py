@@ -7,7 +7,7 @@ sequence of `Event`s: a closed union, matched exhaustively.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +17,7 @@ DialectName = Literal["openai", "anthropic"]
 Quality = Literal["exact", "estimated"]
 
 
-class Operation(str, Enum):
+class Operation(StrEnum):
     """What an application asks for, whatever the dialect.  The values stand in records."""
 
     CHAT = "chat"

@@ -199,4 +199,9 @@ def whole(body: Mapping[str, Any], name: str) -> int | None:
 
 
 def _error_row(error: ErrorInfo) -> dict[str, Any]:
-    return {"message": error.message, "type": _TYPE_WORDS.get(error.type, "server_error"), "param": error.param, "code": error.code}
+    return {
+        "message": error.message,
+        "type": _TYPE_WORDS.get(error.type, "server_error"),
+        "param": error.param,
+        "code": error.code,
+    }

@@ -45,8 +45,21 @@ _FINISH: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_FINISH_BACK = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter", "refusal": "content_filter"}
-_TYPES = {400: "invalid_request", 401: "authentication", 403: "permission", 404: "not_found", 413: "invalid_request", 422: "invalid_request"}
+_FINISH_BACK = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+}
+_TYPES = {
+    400: "invalid_request",
+    401: "authentication",
+    403: "permission",
+    404: "not_found",
+    413: "invalid_request",
+    422: "invalid_request",
+}
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -209,13 +222,19 @@ def usage_of(usage: _Usage) -> Usage:
     reasoning = (out.reasoning_tokens or 0) if out is not None else 0
     prompt = usage.prompt_tokens or 0
     return Usage(
-        input=max(0, prompt - cached - written), cache_read=cached, cache_write_5m=written, output=usage.completion_tokens or 0, reasoning=reasoning
+        input=max(0, prompt - cached - written),
+        cache_read=cached,
+        cache_write_5m=written,
+        output=usage.completion_tokens or 0,
+        reasoning=reasoning,
     )
 
 
 def error_of(error: Any, status: int | None = None) -> ErrorInfo:
     """OpenAI's error object, or what engines send instead of one; `status` is HTTP's, where there is one."""
-    row: dict[str, Any] = error if isinstance(error, dict) else {"message": str(error) if error else "the engine reported an error"}
+    row: dict[str, Any] = (
+        error if isinstance(error, dict) else {"message": str(error) if error else "the engine reported an error"}
+    )
     code = row.get("code")
     if status is None:
         status = code if isinstance(code, int) and 400 <= code <= 599 else 429 if code == "rate_limit_exceeded" else 500
@@ -223,7 +242,11 @@ def error_of(error: Any, status: int | None = None) -> ErrorInfo:
         status=status,
         type=neutral_type(status),
         message=str(row.get("message") or "the engine reported an error"),
-        code=str(code) if isinstance(code, (str, int)) else str(row["type"]) if isinstance(row.get("type"), str) else None,
+        code=str(code)
+        if isinstance(code, (str, int))
+        else str(row["type"])
+        if isinstance(row.get("type"), str)
+        else None,
         param=row["param"] if isinstance(row.get("param"), str) else None,
     )
 
@@ -243,7 +266,12 @@ class StreamEncoder:
     """Events -> chat completion chunks."""
 
     def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
-        self._head = {"id": f"chatcmpl-{answer_id}", "object": "chat.completion.chunk", "created": created, "model": request.model}
+        self._head = {
+            "id": f"chatcmpl-{answer_id}",
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": request.model,
+        }
         self._wants_usage = request.wants_usage
         self._usage: Usage | None = None
         self._roles: set[int] = set()
@@ -262,7 +290,9 @@ class StreamEncoder:
             case ToolCallDelta(choice=choice, index=index, arguments=arguments):
                 return self._delta(choice, {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
             case Finish(choice=choice, reason=reason):
-                return self._chunk([{"index": choice, "delta": {}, "logprobs": None, "finish_reason": finish_back(reason)}])
+                return self._chunk(
+                    [{"index": choice, "delta": {}, "logprobs": None, "finish_reason": finish_back(reason)}]
+                )
             case UsageReport(usage=usage):
                 self._usage = usage
                 return b""
@@ -284,7 +314,11 @@ class StreamEncoder:
     def _delta(self, choice: int, delta: dict[str, Any]) -> bytes:
         if choice not in self._roles:
             self._roles.add(choice)
-            delta = {"role": "assistant", "content": "", **delta} if "content" not in delta else {"role": "assistant", **delta}
+            delta = (
+                {"role": "assistant", "content": "", **delta}
+                if "content" not in delta
+                else {"role": "assistant", **delta}
+            )
         elif not delta:
             return b""
         return self._chunk([{"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}])
@@ -300,7 +334,12 @@ class WholeEncoder:
     """Events -> one chat completion."""
 
     def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
-        self._head = {"id": f"chatcmpl-{answer_id}", "object": "chat.completion", "created": created, "model": request.model}
+        self._head = {
+            "id": f"chatcmpl-{answer_id}",
+            "object": "chat.completion",
+            "created": created,
+            "model": request.model,
+        }
         self._texts: dict[tuple[int, str], list[str]] = {}
         self._calls: dict[tuple[int, int], dict[str, Any]] = {}
         self._finish: dict[int, str] = {}
@@ -315,7 +354,11 @@ class WholeEncoder:
             case ReasoningDelta(choice=choice, text=text):
                 self._texts.setdefault((choice, "reasoning_content"), []).append(text)
             case ToolCallStart(choice=choice, index=index, id=call_id, name=name):
-                self._calls[choice, index] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+                self._calls[choice, index] = {
+                    "id": call_id,
+                    "type": "function",
+                    "function": {"name": name, "arguments": ""},
+                }
             case ToolCallDelta(choice=choice, index=index, arguments=arguments):
                 self._calls[choice, index]["function"]["arguments"] += arguments
             case Finish(choice=choice, reason=reason):

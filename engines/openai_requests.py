@@ -77,7 +77,9 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
         role = row.get("role")
         if role in ("system", "developer"):
             if messages:
-                raise Untranslatable(path, "a system message after the conversation began has no place in the engine's dialect")
+                raise Untranslatable(
+                    path, "a system message after the conversation began has no place in the engine's dialect"
+                )
             system += [part for part in _parts(row.get("content"), f"{path}.content") if isinstance(part, Text)]
         elif role == "user":
             _only(row, path, {"role", "content", "name"})
@@ -89,7 +91,9 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
         elif role == "tool":
             _only(row, path, {"role", "content", "tool_call_id", "name"})
             content = _parts(row.get("content"), f"{path}.content")
-            result = ToolResult(str(row.get("tool_call_id") or ""), tuple(p for p in content if isinstance(p, (Text, Image))))
+            result = ToolResult(
+                str(row.get("tool_call_id") or ""), tuple(p for p in content if isinstance(p, (Text, Image)))
+            )
             messages.append(Message("user", (result,)))
         else:
             raise Untranslatable(f"{path}.role", f"the role {str(role)[:20]!r} has no neutral form")
@@ -97,7 +101,22 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
 
 
 def _assistant(row: dict[str, Any], path: str) -> tuple[Part, ...]:
-    _only(row, path, {"role", "content", "tool_calls", "refusal", "name", "audio", "function_call", "reasoning_content", "reasoning", "annotations"})
+    _only(
+        row,
+        path,
+        {
+            "role",
+            "content",
+            "tool_calls",
+            "refusal",
+            "name",
+            "audio",
+            "function_call",
+            "reasoning_content",
+            "reasoning",
+            "annotations",
+        },
+    )
     for name in ("refusal", "audio", "function_call", "name", "annotations"):
         if row.get(name):
             raise Untranslatable(f"{path}.{name}", "the engine's dialect has no form for this field")
@@ -110,7 +129,9 @@ def _assistant(row: dict[str, Any], path: str) -> tuple[Part, ...]:
         function = call.get("function")
         if not isinstance(function, dict):
             raise Untranslatable(f"{path}.tool_calls[{number}]", "only function calls can be translated")
-        parts.append(ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), str(function.get("arguments") or "{}")))
+        parts.append(
+            ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), str(function.get("arguments") or "{}"))
+        )
     return tuple(parts)
 
 
@@ -192,7 +213,9 @@ def render(talk: Conversation, *, model: str) -> bytes:
         body["tools"] = [_tool_row(tool) for tool in talk.tools]
     if talk.tool_choice is not None:
         named = talk.tool_choice.mode == "named"
-        body["tool_choice"] = {"type": "function", "function": {"name": talk.tool_choice.name}} if named else talk.tool_choice.mode
+        body["tool_choice"] = (
+            {"type": "function", "function": {"name": talk.tool_choice.name}} if named else talk.tool_choice.mode
+        )
     optional = {
         "parallel_tool_calls": talk.parallel_tool_calls if talk.tools else None,
         "max_tokens": talk.max_output,
@@ -229,7 +252,9 @@ def _user_rows(message: Message, path: str) -> list[dict[str, Any]]:
             if any(isinstance(piece, Image) for piece in part.content):
                 raise Untranslatable(f"{path}.content", "a tool result with an image has no form in OpenAI's dialect")
             text = "".join(piece.text for piece in part.content if isinstance(piece, Text))
-            rows.append({"role": "tool", "tool_call_id": part.call_id, "content": f"Error: {text}" if part.is_error else text})
+            rows.append(
+                {"role": "tool", "tool_call_id": part.call_id, "content": f"Error: {text}" if part.is_error else text}
+            )
         elif isinstance(part, Text):
             said.append({"type": "text", "text": part.text})
         elif isinstance(part, Image):
@@ -251,7 +276,9 @@ def _assistant_row(message: Message, path: str) -> dict[str, Any]:
         if isinstance(part, Text):
             texts.append(part.text)
         elif isinstance(part, ToolCall):
-            calls.append({"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}})
+            calls.append(
+                {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+            )
         elif isinstance(part, Reasoning):
             if part.redacted is not None:
                 raise Untranslatable(f"{path}.content", "redacted thinking has no form in OpenAI's dialect")

@@ -19,14 +19,18 @@ LAYERS, WIDTH, FEED_FORWARD, HEADS, CONTEXT = 2, 64, 128, 4, 8192
 NEVER = -30.0
 """Output bias of tokens that must not be sampled: control tokens, bytes and word pieces."""
 
-WORDS = """the a of and to in is was that for it on with as his they be at one have this from or had by hot word but what some
-we can out other were all there when up use your how said an each she which do their time if will way about many then them write
-would like so these her long make thing see him two has look more day could go come did number sound no most people my over know
-water than call first who may down side been now find any new work part take get place made live where after back little only
-round man year came show every good me give our under name very through just form sentence great think say help low line differ
-turn cause much mean before move right boy old too same tell does set three want air well also play small end put home read hand
-port large spell add even land here must big high such follow act why ask men change went light kind off need house picture try
-us again animal point mother world near build self earth father hello system user assistant""".split()
+WORDS = """
+    the a of and to in is was that for it on with as his they be at one have this from or had by hot word but
+    what some we can out other were all there when up use your how said an each she which do their time if
+    will way about many then them write would like so these her long make thing see him two has look more day
+    could go come did number sound no most people my over know water than call first who may down side been
+    now find any new work part take get place made live where after back little only round man year came show
+    every good me give our under name very through just form sentence great think say help low line differ
+    turn cause much mean before move right boy old too same tell does set three want air well also play small
+    end put home read hand port large spell add even land here must big high such follow act why ask men
+    change went light kind off need house picture try us again animal point mother world near build self earth
+    father hello system user assistant
+    """.split()  # noqa: SIM905  a list of words reads best as words
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + (message['content'] if"
@@ -55,7 +59,11 @@ def write_smoke_model(path: Path, *, seed: int = 0, stop_bias: float = 1.5) -> N
 def _vocabulary() -> list[tuple[bytes, float, int]]:
     """(token, score, type) of a SentencePiece vocabulary with byte fallback, so that any text can be read."""
     kind = gguf.TokenType
-    tokens: list[tuple[bytes, float, int]] = [(b"<unk>", 0.0, kind.UNKNOWN), (b"<s>", 0.0, kind.CONTROL), (b"</s>", 0.0, kind.CONTROL)]
+    tokens: list[tuple[bytes, float, int]] = [
+        (b"<unk>", 0.0, kind.UNKNOWN),
+        (b"<s>", 0.0, kind.CONTROL),
+        (b"</s>", 0.0, kind.CONTROL),
+    ]
     tokens += [(f"<0x{byte:02X}>".encode(), 0.0, kind.BYTE) for byte in range(256)]
     tokens += [(b"<|im_start|>", 0.0, kind.CONTROL), (b"<|im_end|>", 0.0, kind.CONTROL)]
     # Every prefix of a word is a token, so that SentencePiece's merges can reach the whole word.

@@ -15,7 +15,14 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from engines.errors import AnswerTooLarge, BoundaryViolation, ConnectFailed, ConnectTimeout, EngineError, FirstEventTimeout
+from engines.errors import (
+    AnswerTooLarge,
+    BoundaryViolation,
+    ConnectFailed,
+    ConnectTimeout,
+    EngineError,
+    FirstEventTimeout,
+)
 from engines.http1 import Connection, Header, Receiver
 from engines.model import Target
 
@@ -25,7 +32,16 @@ LOCAL = "local"
 FETCH_LIMIT = 8 * 1024 * 1024
 _LOCAL_NETWORKS = tuple(
     ipaddress.ip_network(network)
-    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+    for network in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
 )  # RFC 1918, RFC 3927, RFC 4193, RFC 4291; not 100.64.0.0/10: a carrier's network is not one's own
 
 
@@ -115,7 +131,15 @@ class Transport:
         return self.try_pooled(target, origin) or await self._connect(target, origin, timeout)
 
     async def fetch(
-        self, target: Target, origin: str, method: bytes, path: bytes, headers: list[Header], body: bytes = b"", *, timeout: float
+        self,
+        target: Target,
+        origin: str,
+        method: bytes,
+        path: bytes,
+        headers: list[Header],
+        body: bytes = b"",
+        *,
+        timeout: float,
     ) -> tuple[int, list[Header], bytes]:
         """One small request as a whole, for probes: (status, headers, body)."""
         connection = await self.open(target, origin, timeout=timeout)
@@ -200,7 +224,9 @@ class Transport:
         context = (self._tls or _default_tls()) if address.tls else None
         if not self._through_proxy(target):
             server_name = address.host if address.tls else None
-            await self._loop.create_connection(lambda: connection, address.host, address.port, ssl=context, server_hostname=server_name)
+            await self._loop.create_connection(
+                lambda: connection, address.host, address.port, ssl=context, server_hostname=server_name
+            )
             return
         assert self._egress_proxy is not None
         proxy = address_of(self._egress_proxy)

@@ -125,7 +125,9 @@ class Book:
 
     def drop_settled(self, live: frozenset[Account]) -> list[tuple[Account, int]]:
         """Slices of windows that are over and hold nothing: removed, with what is to be given back."""
-        gone = [(account, share.free) for account, share in self._slices.items() if account not in live and share.held == 0]
+        gone = [
+            (account, share.free) for account, share in self._slices.items() if account not in live and share.held == 0
+        ]
         for account, _ in gone:
             del self._slices[account]
         return [(account, free) for account, free in gone if free > 0]

@@ -18,7 +18,10 @@ MANY_MESSAGES = 12
 SAMPLE = 600
 """Characters of text that structure is read from."""
 
-_CODE = re.compile(r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bfunction \w*\(|=>|</\w+>|\bSELECT\b.{1,80}\bFROM\b|^\s*import \w", re.MULTILINE)
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bfunction \w*\(|=>|</\w+>|\bSELECT\b.{1,80}\bFROM\b|^\s*import \w",
+    re.MULTILINE,
+)
 
 
 class Routing(Struct, frozen=True):

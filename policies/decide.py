@@ -30,7 +30,9 @@ def decide(facts: Facts, candidates: Sequence[Candidate], *, routing: Routing | 
     if len(able) > 1:
         able.sort(key=lambda candidate: home_first(facts, candidate))
     rule = "candidates in order, local first" if routing is None else f"complexity: {routing.size} ({routing.why})"
-    return Decision(tuple([candidate.target for candidate in able]), tuple(vetoes), rule, _overflow(candidates, able, vetoes))
+    return Decision(
+        tuple([candidate.target for candidate in able]), tuple(vetoes), rule, _overflow(candidates, able, vetoes)
+    )
 
 
 def _overflow(candidates: Sequence[Candidate], able: Sequence[Candidate], vetoes: Sequence[Veto]) -> str | None:

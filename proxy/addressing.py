@@ -29,7 +29,16 @@ class Timeouts(Struct, frozen=True):
 class Address:
     """One target for one operation."""
 
-    __slots__ = ("_fixed", "_headers", "_path", "default_max_output", "dialect", "honours_usage_option", "reusable", "target")
+    __slots__ = (
+        "_fixed",
+        "_headers",
+        "_path",
+        "default_max_output",
+        "dialect",
+        "honours_usage_option",
+        "reusable",
+        "target",
+    )
 
     def __init__(self, target: Target, row: Kind, dialect: Dialect, path: str, version: str) -> None:
         self.target = target

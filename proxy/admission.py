@@ -40,7 +40,9 @@ class Admission:
             async with asyncio.timeout(self._max_wait):
                 await waiter
         except TimeoutError:
-            raise Refusal("queue_timeout", f"Engine {engine.name!r} had no place free in time.", retry_after=1) from None
+            raise Refusal(
+                "queue_timeout", f"Engine {engine.name!r} had no place free in time.", retry_after=1
+            ) from None
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():  # woken and cancelled at once: the place is the next one's
                 self._wake(engine.name)

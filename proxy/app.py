@@ -93,7 +93,7 @@ class Worker:
         """Refuse what is new, let what is in flight end, at most for `seconds`."""
         self.pipeline.draining = self.door.draining = True
         until = self._loop.time() + seconds
-        while any(engine.in_flight for engine in self.fleet) and self._loop.time() < until:
+        while any(engine.in_flight for engine in self.fleet) and self._loop.time() < until:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.02)
         self.door.pre_shutdown()
         await self.door.shutdown(1.0)
@@ -185,7 +185,23 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     )
     poller = HealthPoller(loop, transport, fleet, catalog.targets)
     poller.start()
-    return Worker(loop, settings, name, door, pipeline, transport, journal, leases, projector, telemetry, poller, deadlines, keys, keyring, fleet)
+    return Worker(
+        loop,
+        settings,
+        name,
+        door,
+        pipeline,
+        transport,
+        journal,
+        leases,
+        projector,
+        telemetry,
+        poller,
+        deadlines,
+        keys,
+        keyring,
+        fleet,
+    )
 
 
 # --- parts from settings -----------------------------------------------------------------------------------
@@ -227,9 +243,20 @@ def _targets(settings: Settings, name: str) -> list[Target]:
     for public, model in engine.models.items():
         capabilities = set(row.capabilities)
         if model is not None:
-            wanted = {"tools": model.tools, "vision": model.vision, "embeddings": model.embeddings, "json_schema": model.json_schema}
+            wanted = {
+                "tools": model.tools,
+                "vision": model.vision,
+                "embeddings": model.embeddings,
+                "json_schema": model.json_schema,
+            }
             for capability, has in wanted.items():
-                capabilities = capabilities | {capability} if has else capabilities - {capability} if has is False else capabilities
+                capabilities = (
+                    capabilities | {capability}
+                    if has
+                    else capabilities - {capability}
+                    if has is False
+                    else capabilities
+                )
         made.append(
             Target(
                 name=f"{name}/{public}",
@@ -284,7 +311,16 @@ def build_spending(settings: Settings, leases: Leases | None) -> Spending:
 
 
 def _price(name: str, part: PricePart) -> Price:
-    return Price(name, part.input, part.output, part.cached, part.cache_write, part.cache_write_1h, since=part.since, source="configuration")
+    return Price(
+        name,
+        part.input,
+        part.output,
+        part.cached,
+        part.cache_write,
+        part.cache_write_1h,
+        since=part.since,
+        source="configuration",
+    )
 
 
 def all_keys(settings: Settings, stored: Mapping[str, Principal]) -> dict[str, Principal]:
@@ -392,15 +428,17 @@ async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, sett
 def _telemetry(settings: Settings, slot: int) -> Telemetry:
     metrics = None
     if settings.telemetry.prometheus:
-        from prometheus_client import CollectorRegistry  # noqa: PLC0415  reads its environment when imported
+        from prometheus_client import CollectorRegistry
 
         metrics = Metrics(CollectorRegistry())
     exporter = None
     if settings.telemetry.otlp is not None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  slow to import
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         exporter = OTLPSpanExporter(endpoint=f"{settings.telemetry.otlp.rstrip('/')}/v1/traces")
-    return Telemetry(metrics=metrics, exporter=exporter, sample=settings.telemetry.sample, version=version(), worker=slot)
+    return Telemetry(
+        metrics=metrics, exporter=exporter, sample=settings.telemetry.sample, version=version(), worker=slot
+    )
 
 
 # --- explain -----------------------------------------------------------------------------------------------

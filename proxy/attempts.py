@@ -115,7 +115,9 @@ class Attempts:
             raise broke
         raise Failure(ConnectFailed("no engine could be reached"), same_dialect=False)
 
-    async def _attempt(self, exchange: Exchange, target: Target, engine: EngineState, origin: Origin) -> EngineError | None:
+    async def _attempt(
+        self, exchange: Exchange, target: Target, engine: EngineState, origin: Origin
+    ) -> EngineError | None:
         """One target, once.  The error that ended it, or None."""
         request = exchange.request
         assert request is not None
@@ -178,7 +180,9 @@ class Attempts:
         if isinstance(error, EngineRefused) and relay.refusal_body:
             error.upstream = (relay.status, list(relay.headers), relay.refusal_body)
 
-    async def _dispatchable(self, exchange: Exchange, attempt: Attempt, origin: Origin, edits: tuple[str, ...]) -> Connection:
+    async def _dispatchable(
+        self, exchange: Exchange, attempt: Attempt, origin: Origin, edits: tuple[str, ...]
+    ) -> Connection:
         """An open connection, once the decision's record stands as it must."""
         target = attempt.target
         seq = self._recorder.decision(exchange, attempt, edits)
@@ -215,10 +219,14 @@ class Attempts:
         if client is engine:
             return engine.edit(request, model=address.target.model, ask_usage=address.honours_usage_option)
         if request.operation is not Operation.CHAT:
-            raise Untranslatable("request", f"{request.operation.value} has no form in the dialect of {address.target.name}")
+            raise Untranslatable(
+                "request", f"{request.operation.value} has no form in the dialect of {address.target.name}"
+            )
         conversation = client.conversation(request)
         body = engine.render(
-            conversation, model=address.target.model, default_max_output=address.target.max_output or address.default_max_output
+            conversation,
+            model=address.target.model,
+            default_max_output=address.target.max_output or address.default_max_output,
         )
         return body, ("translated",)
 
@@ -241,7 +249,13 @@ class Attempts:
         )  # fmt: skip
 
     def _relay(
-        self, exchange: Exchange, attempt: Attempt, address: Address, session: Session, connection: Connection, now: float
+        self,
+        exchange: Exchange,
+        attempt: Attempt,
+        address: Address,
+        session: Session,
+        connection: Connection,
+        now: float,
     ) -> Relay:
         own = answer_headers(exchange, attempt.target)
         same = session.client is session.engine
@@ -265,7 +279,9 @@ class Attempts:
                 origin.succeeded()
         elif isinstance(error, RequestRejected):
             origin.succeeded()
-        elif isinstance(error, (ConnectFailed, EngineTimeout)) or (attempt.status >= 500 and attempt.status not in (503, 529)):
+        elif isinstance(error, (ConnectFailed, EngineTimeout)) or (
+            attempt.status >= 500 and attempt.status not in (503, 529)
+        ):
             origin.failed(self._loop.time())
 
     def _client(self, exchange: Exchange) -> Dialect:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from compliance.model import LOCAL, Verdict
 from engines.catalog import Entry
 from engines.model import Request, Target
-from policies.complexity import estimate_tokens, looks_like_code, size
+from policies.complexity import estimate_tokens, size
 from policies.decide import decide
 from policies.model import Candidate, Decision, Facts
 from proxy.addressing import Addresses
@@ -30,7 +30,12 @@ class Chooser:
     """Gathers the facts and asks for the decision; one object a worker."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, admission: Admission, spending: Spending, addresses: Addresses
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fleet: Fleet,
+        admission: Admission,
+        spending: Spending,
+        addresses: Addresses,
     ) -> None:
         self._loop = loop
         self._fleet = fleet
@@ -58,13 +63,22 @@ class Chooser:
     def decide(self, facts: Facts, request: Request, verdict: Verdict, principal: Principal, entry: Entry) -> Decision:
         """One pure decision over the state as it is now."""
         now = self._loop.time()
-        candidates = [self._candidate(target, facts, request, verdict, principal, entry.sizes, now) for target in entry.targets]
+        candidates = [
+            self._candidate(target, facts, request, verdict, principal, entry.sizes, now) for target in entry.targets
+        ]
         if entry.long_at is None:
             return decide(facts, candidates)
         return decide(facts, candidates, routing=size(facts, long_at=entry.long_at))
 
     def _candidate(
-        self, target: Target, facts: Facts, request: Request, verdict: Verdict, principal: Principal, sizes: Mapping[str, str], now: float
+        self,
+        target: Target,
+        facts: Facts,
+        request: Request,
+        verdict: Verdict,
+        principal: Principal,
+        sizes: Mapping[str, str],
+        now: float,
     ) -> Candidate:
         engine = self._fleet[target.engine]
         return Candidate(
@@ -107,7 +121,9 @@ def facts_of(request: Request, verdict: Verdict) -> Facts:
 def _nowhere(request: Request, verdict: Verdict, decision: Decision) -> Refusal:
     """Why nothing can answer, in words for the developer who reads the error."""
     reasons = {veto.reason for veto in decision.vetoes}
-    listed = "; ".join(f"{veto.target}: {veto.reason}{f' ({veto.detail})' if veto.detail else ''}" for veto in decision.vetoes)
+    listed = "; ".join(
+        f"{veto.target}: {veto.reason}{f' ({veto.detail})' if veto.detail else ''}" for veto in decision.vetoes
+    )
     if verdict.action == "keep_local" and "boundary" in reasons:
         text = f"This prompt must stay local (rule {verdict.rule!r}), and no local engine can take it: {listed}."
     else:

@@ -26,14 +26,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-keys_app = typer.Typer(help="Make, list and revoke the virtual keys of applications.", no_args_is_help=True, rich_markup_mode="markdown")
-audit_app = typer.Typer(help="Verify the audit log, or show what it says of one request.", no_args_is_help=True, rich_markup_mode="markdown")
+keys_app = typer.Typer(
+    help="Make, list and revoke the virtual keys of applications.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+audit_app = typer.Typer(
+    help="Verify the audit log, or show what it says of one request.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file. Default: spillway.yaml, where there is one.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The configuration file. Default: spillway.yaml, where there is one."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-StateOption = Annotated[Path | None, typer.Option(help="Where keys, budgets and the ledger are kept. Default: as configured.")]
+StateOption = Annotated[
+    Path | None, typer.Option(help="Where keys, budgets and the ledger are kept. Default: as configured.")
+]
 DEFAULT_CONFIG = Path("spillway.yaml")
 
 
@@ -53,7 +62,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     model: Annotated[Path | None, typer.Option(help="A GGUF file for the built-in llama.cpp engine.")] = None,
-    allow_cloud: Annotated[bool, typer.Option("--allow-cloud", help="Without a configuration: use cloud keys from the environment.")] = False,
+    allow_cloud: Annotated[
+        bool, typer.Option("--allow-cloud", help="Without a configuration: use cloud keys from the environment.")
+    ] = False,
     state_dir: StateOption = None,
 ) -> None:
     """Serve applications on 127.0.0.1:8800 until stopped."""
@@ -69,7 +80,9 @@ def serve(
         _fail(str(cannot), 1)
 
 
-@app.command(epilog="**Examples**\n\n`spillway check -c spillway.yaml`\n\n`spillway check --explain` says in words what it means")
+@app.command(
+    epilog="**Examples**\n\n`spillway check -c spillway.yaml`\n\n`spillway check --explain` says in words what it means"
+)
 def check(
     config: ConfigOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say in words what the configuration means.")] = False,
@@ -104,7 +117,9 @@ def check(
 )
 def explain(
     file: Annotated[Path | None, typer.Argument(help="A request body. Default: standard input.")] = None,
-    surface: Annotated[str, typer.Option(help="openai.chat, openai.embeddings, anthropic.messages or anthropic.count_tokens.")] = "openai.chat",
+    surface: Annotated[
+        str, typer.Option(help="openai.chat, openai.embeddings, anthropic.messages or anthropic.count_tokens.")
+    ] = "openai.chat",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -135,13 +150,16 @@ def explain(
 
 
 @app.command(
-    epilog="**Examples**\n\n`spillway chat 'why is the sky blue?'`\n\n`spillway chat --model gpt-4o --key spw_... 'hello'`\n\n`cat notes.txt | spillway chat -`"
+    epilog="**Examples**\n\n`spillway chat 'why is the sky blue?'`\n\n"
+    "`spillway chat --model gpt-4o --key spw_... 'hello'`\n\n`cat notes.txt | spillway chat -`"
 )
 def chat(
     prompt: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
     model: Annotated[str | None, typer.Option(help="Default: the first that the server lists.")] = None,
     base_url: Annotated[str, typer.Option(help="Where Spillway listens.")] = "http://127.0.0.1:8800",
-    key: Annotated[str | None, typer.Option(envvar="SPILLWAY_API_KEY", help="A virtual key, where keys are used.")] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="SPILLWAY_API_KEY", help="A virtual key, where keys are used.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="How long the answer may be.")] = 256,
 ) -> None:
     """Send one prompt and stream the answer; which target answered goes to standard error."""
@@ -154,7 +172,10 @@ def chat(
         with client.chat.completions.with_streaming_response.create(
             model=name, messages=[{"role": "user", "content": text}], max_tokens=max_tokens, stream=True
         ) as answer:
-            _say(f"{answer.headers.get('x-spillway-target')} · request {answer.headers.get('x-spillway-request-id')}", "dim")
+            _say(
+                f"{answer.headers.get('x-spillway-target')} · request {answer.headers.get('x-spillway-request-id')}",
+                "dim",
+            )
             for chunk in answer.parse():
                 for choice in chunk.choices:
                     print(choice.delta.content or "", end="", flush=True)
@@ -162,7 +183,10 @@ def chat(
     except openai.APIConnectionError:
         _fail(f"nobody answers at {base_url}; start it with `spillway serve`, or pass --base-url", 1)
     except openai.APIStatusError as error:
-        _fail(f"{error.status_code} {error.code or ''}: {error.body.get('message') if isinstance(error.body, dict) else error.message}", 1)
+        _fail(
+            f"{error.status_code} {error.code or ''}: {error.body.get('message') if isinstance(error.body, dict) else error.message}",
+            1,
+        )
     except openai.APIError as error:
         _fail(f"the stream ended with an error: {error.message}", 1)
 
@@ -207,7 +231,9 @@ def keys_create(
     team: Annotated[str, typer.Option()] = "",
     project: Annotated[str, typer.Option(help="The application.")] = "",
     tenant: Annotated[str | None, typer.Option(help="A label that compliance rules speak of.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model that it may use; repeat for more. Default: all.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model that it may use; repeat for more. Default: all.")
+    ] = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Nothing under this key may leave.")] = False,
     days: Annotated[int | None, typer.Option(help="Days until it expires. Default: never.")] = None,
     config: ConfigOption = None,
@@ -254,7 +280,9 @@ def keys_list(config: ConfigOption = None, state_dir: StateOption = None, as_jso
 
 @keys_app.command("revoke", epilog="**Example**\n\n`spillway keys revoke key_1f2e3d4c5b6a`")
 def keys_revoke(
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="A key's id or name.")], config: ConfigOption = None, state_dir: StateOption = None
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A key's id or name.")],
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
 ) -> None:
     """Revoke a key; running workers stop serving it within about a second."""
     from proxy.state.keys import KeyStore, NoSuchKey
@@ -271,9 +299,14 @@ def keys_revoke(
         print(key)
 
 
-@audit_app.command("verify", epilog="**Examples**\n\n`spillway audit verify`\n\n`spillway audit verify ./audit --key 3f9a...` with a fingerprint you know")
+@audit_app.command(
+    "verify",
+    epilog="**Examples**\n\n`spillway audit verify`\n\n`spillway audit verify ./audit --key 3f9a...` with a fingerprint you know",
+)
 def audit_verify(
-    directory: Annotated[Path | None, typer.Argument(help="A log, or a directory of logs. Default: as configured.")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(help="A log, or a directory of logs. Default: as configured.")
+    ] = None,
     key: Annotated[str | None, typer.Option(help="The key's fingerprint, known from elsewhere.")] = None,
     since: Annotated[Path | None, typer.Option(help="A checkpoint kept from an earlier visit.")] = None,
     config: ConfigOption = None,
@@ -304,7 +337,9 @@ def audit_show(
     settings = _settings(_source(config)[0], config)
     path = _state(config, state_dir) / "ledger.db"
     found = Ledger(path).find(request) if path.exists() else []
-    records = [next(read(Path(settings.audit.dir) / origin.rpartition("/")[2], seq, stop=seq + 1)) for origin, seq in found]
+    records = [
+        next(read(Path(settings.audit.dir) / origin.rpartition("/")[2], seq, stop=seq + 1)) for origin, seq in found
+    ]
     if not records:
         _fail(f"the index has no request {request}; it is about a second behind the log", 1)
     print(json.dumps([json.loads(encode(record)) for record in records]) if as_json else timeline(records))
@@ -325,7 +360,9 @@ def _source(config: Path | None, *, model: Path | None = None, allow_cloud: bool
     return quickstart(allow_cloud=allow_cloud, model=model, environ=os.environ)
 
 
-def _settings(source: Any, config: Path | None, *, listen: dict[str, Any] | None = None, state_dir: Path | None = None) -> Settings:
+def _settings(
+    source: Any, config: Path | None, *, listen: dict[str, Any] | None = None, state_dir: Path | None = None
+) -> Settings:
     from proxy.config import build, load
     from proxy.config_errors import ConfigInvalid
 
@@ -359,7 +396,11 @@ def _record_key(config: Path | None, key: str, change: str) -> None:
     directory = Path(settings.audit.dir)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        journal = Journal.open(directory / "cli", origin=f"{instance_name(directory)}/cli", key=load_or_create_key(signing_key_path(settings)))
+        journal = Journal.open(
+            directory / "cli",
+            origin=f"{instance_name(directory)}/cli",
+            key=load_or_create_key(signing_key_path(settings)),
+        )
         journal.append(KeyChanged(actor=os.environ.get("USER", ""), at=time.time_ns() // 1000, change=change, key=key))
         journal.close()
     except JournalError as error:
@@ -394,7 +435,10 @@ def _announce(settings: Settings) -> None:
 def _print_mistakes(invalid: Any) -> None:
     for mistake in invalid.mistakes:
         place = f"{invalid.name}:{mistake.line}" if mistake.line else invalid.name
-        typer.echo(f"{typer.style(place, dim=True)} {typer.style(mistake.path, bold=True)}{': ' if mistake.path else ''}{mistake.wrong}", err=True)
+        typer.echo(
+            f"{typer.style(place, dim=True)} {typer.style(mistake.path, bold=True)}{': ' if mistake.path else ''}{mistake.wrong}",
+            err=True,
+        )
         if mistake.hint:
             typer.echo(f"    {typer.style(mistake.hint, fg='green')}", err=True)
     count = len(invalid.mistakes)

@@ -50,7 +50,7 @@ class Listen(_Part):
 
     @property
     def worker_count(self) -> int:
-        import os  # noqa: PLC0415  the only use
+        import os
 
         return max(1, (os.cpu_count() or 2) - 1) if self.workers == "auto" else max(1, self.workers)
 
@@ -90,7 +90,9 @@ class Engine(_Part):
     models: dict[str, EngineModel | None] = {}
     key: Secret | None = None
     boundary: str | None = Field(None, description="local or cloud; default: as its kind is")
-    peers: tuple[str, ...] = Field((), description="networks in CIDR that count as local beside loopback and private ones")
+    peers: tuple[str, ...] = Field(
+        (), description="networks in CIDR that count as local beside loopback and private ones"
+    )
     concurrency: int | None = Field(None, ge=1, description="requests at once, over all workers")
     managed: Managed | None = None
     timeouts: TimeoutsPart = TimeoutsPart()
@@ -145,8 +147,12 @@ class PricePart(_Part):
 
 class Audit(_Part):
     dir: str = "./audit"
-    key: Secret | None = Field(None, description="the signing key's file; default: key in the directory, made at first start")
-    local: Literal["deferred", "durable"] = Field("deferred", description="durable: local requests wait for their record, too")
+    key: Secret | None = Field(
+        None, description="the signing key's file; default: key in the directory, made at first start"
+    )
+    local: Literal["deferred", "durable"] = Field(
+        "deferred", description="durable: local requests wait for their record, too"
+    )
 
 
 class Prometheus(_Part):
@@ -207,7 +213,9 @@ class Settings(_Part):
     @property
     def policy_hash(self) -> str:
         """Names the policy in force: all that decides where a prompt may and should go."""
-        parts = self.model_dump(include={"engines", "models", "compliance", "budgets", "prices", "unpriced"}, mode="json")
+        parts = self.model_dump(
+            include={"engines", "models", "compliance", "budgets", "prices", "unpriced"}, mode="json"
+        )
         return policy_hash(json.dumps(parts, sort_keys=True).encode())
 
     def secret(self, path: str) -> str | None:
@@ -257,7 +265,11 @@ def load(source: Path | str, environ: Mapping[str, str], *, name: str = "the con
 
 
 def build(
-    value: dict[str, Any], environ: Mapping[str, str], *, lines: Mapping[tuple[Any, ...], int] | None = None, name: str = "the configuration"
+    value: dict[str, Any],
+    environ: Mapping[str, str],
+    *,
+    lines: Mapping[tuple[Any, ...], int] | None = None,
+    name: str = "the configuration",
 ) -> Settings:
     """Settings of a parsed configuration."""
     mistakes: list[Mistake] = []
@@ -277,7 +289,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigInvalid(str(path), [Mistake(0, "", f"cannot be read: {error.strerror}", "pass the path with --config")]) from None
+        raise ConfigInvalid(
+            str(path), [Mistake(0, "", f"cannot be read: {error.strerror}", "pass the path with --config")]
+        ) from None
     except UnicodeDecodeError:
         raise ConfigInvalid(str(path), [Mistake(0, "", "is not UTF-8 text", "")]) from None
 
@@ -285,4 +299,8 @@ def _read(path: Path) -> str:
 def schema() -> dict[str, Any]:
     """JSON Schema of the file, for editors."""
     value = Settings.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Spillway configuration", **{k: v for k, v in value.items() if k != "title"}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Spillway configuration",
+        **{k: v for k, v in value.items() if k != "title"},
+    }

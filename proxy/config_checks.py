@@ -40,7 +40,11 @@ def _engines(settings: Settings) -> Found:
         if not engine.replicas and not engine.managed and row.url is None:
             yield path, "has no address", "give replicas: [http://host:port]"
         if engine.managed and engine.kind != "llama.cpp":
-            yield (*path, "managed"), f"Spillway does not run {row.title} itself", "start it yourself and give replicas, or use kind: llama.cpp"
+            yield (
+                (*path, "managed"),
+                f"Spillway does not run {row.title} itself",
+                "start it yourself and give replicas, or use kind: llama.cpp",
+            )
         if not engine.models:
             yield path, "has no models", 'list them, or write models: {"*": {}} to pass any name through'
         if engine.boundary is not None and engine.boundary not in BOUNDARIES:
@@ -66,7 +70,11 @@ def _addresses(path: Location, engine: Engine, boundary: str) -> Found:
         except ValueError:
             continue  # a name: its address is checked at each connect
         if not peer_allowed(parts.hostname, boundary, engine.peers):
-            yield where, f"{parts.hostname} is neither loopback nor private, so it is not local", "declare boundary: cloud, or list its network under peers"
+            yield (
+                where,
+                f"{parts.hostname} is neither loopback nor private, so it is not local",
+                "declare boundary: cloud, or list its network under peers",
+            )
 
 
 def _models(settings: Settings) -> Found:
@@ -91,7 +99,11 @@ def _rules(settings: Settings) -> Found:
     for index, rule in enumerate(settings.compliance.rules):
         for position, found in enumerate(rule.when.found):
             if found not in TYPES:
-                yield ("compliance", "rules", index, "when", "found", position), f"{found!r} is nothing that is found", nearest(found, TYPES)
+                yield (
+                    ("compliance", "rules", index, "when", "found", position),
+                    f"{found!r} is nothing that is found",
+                    nearest(found, TYPES),
+                )
     scopes = [(budget.scope, budget.window) for budget in settings.budgets]
     if len(scopes) > 1:
         yield ("budgets", 1), "only one budget is there yet in this version", "leave the others out"

@@ -29,7 +29,9 @@ class ConfigInvalid(Exception):
     """Every mistake of a configuration."""
 
     def __init__(self, name: str, mistakes: list[Mistake]) -> None:
-        super().__init__("\n".join(f"{name}:{m.line}: {m.path}: {m.wrong}{f' ({m.hint})' if m.hint else ''}" for m in mistakes))
+        super().__init__(
+            "\n".join(f"{name}:{m.line}: {m.path}: {m.wrong}{f' ({m.hint})' if m.hint else ''}" for m in mistakes)
+        )
         self.name = name
         self.mistakes = mistakes
 
@@ -62,7 +64,9 @@ def _walk(node: Any, path: Location, lines: dict[Location, int], repeated: list[
         for key, item in node.value:
             place = (*path, key.value)
             if place in lines:
-                repeated.append(Mistake(key.start_mark.line + 1, dotted(place), "stands twice", f"first in line {lines[place]}"))
+                repeated.append(
+                    Mistake(key.start_mark.line + 1, dotted(place), "stands twice", f"first in line {lines[place]}")
+                )
             _walk(item, place, lines, repeated)
             lines[place] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
@@ -131,7 +135,9 @@ def _words(item: Any, path: Location, model: type[BaseModel]) -> tuple[str, str]
 
 def _is_branch(part: Any) -> bool:
     """pydantic names the branches of a union in a location; people did not write them."""
-    return isinstance(part, str) and (part in ("Routed", "EngineModel", "Prometheus", "bool", "int", "str", "PricePart") or "[" in part)
+    return isinstance(part, str) and (
+        part in ("Routed", "EngineModel", "Prometheus", "bool", "int", "str", "PricePart") or "[" in part
+    )
 
 
 def _fields(model: type[BaseModel], path: Location) -> list[str]:

@@ -34,7 +34,9 @@ class Found(NamedTuple):
     models: dict[str, int | None]
 
 
-def quickstart(*, allow_cloud: bool, model: Path | None, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def quickstart(
+    *, allow_cloud: bool, model: Path | None, environ: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
     """A configuration (as the YAML file would hold it) and notes in words on how it came about."""
     engines: dict[str, Any] = {}
     notes: list[str] = []

@@ -15,7 +15,9 @@ def decode_body(encoding: str, body: bytes, limit: int) -> bytes:
     for name in reversed(names):
         window = _WINDOWS.get(name)
         if window is None:
-            raise Refusal("unsupported_encoding", f"Content-Encoding {name[:20]!r} is not supported. Send gzip, deflate or none.")
+            raise Refusal(
+                "unsupported_encoding", f"Content-Encoding {name[:20]!r} is not supported. Send gzip, deflate or none."
+            )
         try:
             body = _inflate(body, window, limit)
         except zlib.error:

@@ -53,10 +53,7 @@ class EngineState:
         self.in_flight = 0
 
     def healthy(self, now: float) -> bool:
-        for origin in self.origins:
-            if origin.failures < THRESHOLD or now >= origin.open_until:
-                return True
-        return False
+        return any([origin.failures < THRESHOLD or now >= origin.open_until for origin in self.origins])
 
     def saturated(self) -> bool:
         return self.concurrency is not None and self.in_flight >= self.concurrency

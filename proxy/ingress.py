@@ -185,10 +185,9 @@ class _Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head_timer is not None:
-            if self._request_count:
-                self._head_timer.cancel()
-                self._head_timer = None
+        if self._head_timer is not None and self._request_count:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._head_timer is not None:
@@ -227,7 +226,13 @@ class Door(web.Server):
     """The listening side: one per worker.  `serve` gets each request and its sink."""
 
     def __init__(
-        self, serve: Serve, *, body_limit: int, header_timeout: float, body_timeout: float, keepalive_timeout: float = 75.0
+        self,
+        serve: Serve,
+        *,
+        body_limit: int,
+        header_timeout: float,
+        body_timeout: float,
+        keepalive_timeout: float = 75.0,
     ) -> None:
         super().__init__(
             self._handle,  # type: ignore[arg-type]  # _Answered quacks as far as finish_response asks

@@ -16,7 +16,9 @@ import xllamacpp
 
 def main() -> int:
     """Serve until SIGTERM, SIGINT or the end of standard input."""
-    parser = argparse.ArgumentParser(prog="python -m proxy.llamacpp", description="The llama.cpp server on one GGUF file, on loopback.")
+    parser = argparse.ArgumentParser(
+        prog="python -m proxy.llamacpp", description="The llama.cpp server on one GGUF file, on loopback."
+    )
     parser.add_argument("model")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--alias", default="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,19 +29,28 @@ def meaning(settings: Settings) -> list[str]:
             lines.append(f"model {public}: {', then '.join(entry)}")
         else:
             route = entry.route
-            lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; from {route.long_at} tokens, code or tools to {', '.join(route.large)}")
+            large = f"from {route.long_at} tokens, code or tools to {', '.join(route.large)}"
+            lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; {large}")
     if not settings.models:
         lines.append("models: each engine's models under their own names, local first")
     for rule in settings.compliance.rules:
         tenants = (rule.when.tenant,) if isinstance(rule.when.tenant, str) else rule.when.tenant
         condition = f"{' or '.join(rule.when.found) or 'anything'} found{f' for tenant {tenants}' if tenants else ''}"
         lines.append(f"rule {rule.name}: {condition}: {rule.action}")
-    lines.append("default: cards, social security numbers, email addresses and secrets stay local; so does what cannot be scanned")
+    lines.append(
+        "default: cards, social security numbers, email addresses and secrets stay local; so does what cannot be scanned"
+    )
     for budget in settings.budgets:
-        lines.append(f"budget: cloud attempts stop at ${budget.limit / PICO:,.2f} a {budget.window} for the whole organisation")
-    if not settings.budgets and any((e.boundary or kind(e.kind).boundary) != "local" for e in settings.engines.values()):
+        lines.append(
+            f"budget: cloud attempts stop at ${budget.limit / PICO:,.2f} a {budget.window} for the whole organisation"
+        )
+    if not settings.budgets and any(
+        (e.boundary or kind(e.kind).boundary) != "local" for e in settings.engines.values()
+    ):
         lines.append("budget: none; cloud spending has no limit here")
-    lines.append(f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served")
+    lines.append(
+        f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served"
+    )
     return lines
 
 
@@ -48,9 +58,12 @@ def welcome(settings: Settings) -> list[str]:
     """What `serve` prints when it accepts requests: how to point the SDKs at it, with a line to paste."""
     host = settings.listen.host
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{settings.listen.port}"
-    names = [*settings.models, *(model for engine in settings.engines.values() for model in engine.models if model != "*")]
+    names = [
+        *settings.models,
+        *(model for engine in settings.engines.values() for model in engine.models if model != "*"),
+    ]
     model = names[0] if names else "MODEL"
-    ask = '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}' % model
+    ask = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
     return [
         "",
         f"Spillway serves on {url}",
@@ -71,7 +84,9 @@ def decision_words(row: dict[str, Any]) -> str:
         lines.append(f"needs     {', '.join(row['facts']['needs'])}")
     lines.append(f"verdict   {row['action']} ({row['rule']})")
     for finding in row["findings"][:10]:
-        lines.append(f"  found   {finding['type']} in {finding['path'] or 'the body'}, characters {finding['start']}-{finding['end']}")
+        lines.append(
+            f"  found   {finding['type']} in {finding['path'] or 'the body'}, characters {finding['start']}-{finding['end']}"
+        )
     lines.append(f"routing   {row['routing']}")
     for number, target in enumerate(row["ranked"], start=1):
         lines.append(f"  {number}.      {target}")
@@ -93,7 +108,9 @@ def timeline(records: Sequence[Any]) -> str:
         when = datetime.fromtimestamp(record.at / 1e6, UTC).isoformat(timespec="milliseconds")
         if isinstance(record, Decision):
             lines.append(f"{when}  attempt {record.attempt}: {record.model} -> {record.target} ({record.boundary})")
-            lines.append(f"    why        {record.routing}{f'; overflow: {record.overflow}' if record.overflow else ''}")
+            lines.append(
+                f"    why        {record.routing}{f'; overflow: {record.overflow}' if record.overflow else ''}"
+            )
             lines.append(f"    verdict    {record.action} by rule {record.rule!r} of policy {record.policy}")
             lines += [f"    found      {found}" for found in record.findings]
             lines += [f"    not chosen {veto}" for veto in record.vetoes]
@@ -101,12 +118,18 @@ def timeline(records: Sequence[Any]) -> str:
             lines += [f"    held       {dollars(record.hold)} on {', '.join(record.scopes)}"] if record.hold else []
         elif isinstance(record, Outcome):
             error = f" ({record.error})" if record.error else ""
-            lines.append(f"{when}  attempt {record.attempt}: {record.ending}{error}, status {record.status}, {record.total_us / 1000:.1f} ms")
+            lines.append(
+                f"{when}  attempt {record.attempt}: {record.ending}{error}, status {record.status}, {record.total_us / 1000:.1f} ms"
+            )
             tokens = record.input + record.cache_read + record.cache_write_5m + record.cache_write_1h
-            lines.append(f"    metered    {tokens} in, {record.output} out, {record.quality}; {dollars(record.cost)} at {record.price or 'no price'}")
+            lines.append(
+                f"    metered    {tokens} in, {record.output} out, {record.quality}; {dollars(record.cost)} at {record.price or 'no price'}"
+            )
             lines += [f"    answer had {found}" for found in record.findings]
         elif isinstance(record, Refused):
-            lines.append(f"{when}  refused: {record.code} (status {record.status}), rule {record.rule!r} of policy {record.policy}")
+            lines.append(
+                f"{when}  refused: {record.code} (status {record.status}), rule {record.rule!r} of policy {record.policy}"
+            )
             lines += [f"    found      {found}" for found in record.findings]
             lines += [f"    not chosen {veto}" for veto in record.vetoes]
     return "\n".join(lines)
@@ -143,7 +166,10 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]], *, numbers: bool =
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
-        cells = [cell.ljust(width) if i == 0 or not numbers else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if i == 0 or not numbers else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         return "  ".join(cells).rstrip()
 
     return "\n".join([line(head), *(line(row) for row in body)])

@@ -81,7 +81,10 @@ class Pipeline:
         except Failure as failure:
             self._fail(exchange, failure)
         except JournalError:
-            self._refuse(exchange, Refusal("audit_unavailable", "The audit log cannot be written, so nothing is sent.", retry_after=5))
+            self._refuse(
+                exchange,
+                Refusal("audit_unavailable", "The audit log cannot be written, so nothing is sent.", retry_after=5),
+            )
         except asyncio.CancelledError:
             exchange.refused = "" if exchange.attempts else "abandoned"
             raise
@@ -116,11 +119,18 @@ class Pipeline:
         inbound = exchange.inbound
         loopback = inbound.peer in ("127.0.0.1", "::1", "")
         token = credential(inbound.headers, inbound.query)
-        if self._keyring.is_open and loopback and not host_allowed(inbound.headers.get("host"), inbound.headers.get("origin")):
+        if (
+            self._keyring.is_open
+            and loopback
+            and not host_allowed(inbound.headers.get("host"), inbound.headers.get("origin"))
+        ):
             raise Refusal("forbidden_host", "Without keys, only requests addressed to this host itself are served.")
         principal = self._keyring.authenticate(token, exchange.at, loopback=loopback)
         if principal is None:
-            raise Refusal("unauthenticated", "The API key is missing, unknown, expired or revoked. Make one with `spillway keys create`.")
+            raise Refusal(
+                "unauthenticated",
+                "The API key is missing, unknown, expired or revoked. Make one with `spillway keys create`.",
+            )
         exchange.principal = principal
         return principal
 
@@ -154,7 +164,11 @@ class Pipeline:
     def _find_model(self, principal: Principal, request: Request) -> Entry:
         entry = self._catalog.find(request.model)
         if entry is None or not principal.may_use(request.model):
-            raise Refusal("model_not_found", "The model does not exist or this key may not use it. GET /v1/models lists what it may.", param="model")
+            raise Refusal(
+                "model_not_found",
+                "The model does not exist or this key may not use it. GET /v1/models lists what it may.",
+                param="model",
+            )
         return entry
 
     async def _classify(self, request: Request, principal: Principal) -> Verdict:
@@ -179,7 +193,12 @@ class Pipeline:
         """Every candidate failed: the last engine's own words where the dialects match, else ours."""
         error = failure.error
         target = exchange.attempts[-1].target if exchange.attempts else None
-        if failure.same_dialect and isinstance(error, EngineRefused) and error.upstream is not None and error.upstream[0] not in (401, 403):
+        if (
+            failure.same_dialect
+            and isinstance(error, EngineRefused)
+            and error.upstream is not None
+            and error.upstream[0] not in (401, 403)
+        ):
             status, headers, body = error.upstream
             exchange.sink.whole(status, [*passed_headers(headers), *answer_headers(exchange, target)], body)
             return

@@ -19,11 +19,15 @@ TIMEOUT = 1.5
 class HealthPoller:
     """One task for each replica of each local engine; clouds are not probed, their attempts say enough."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, fleet: Fleet, targets: Iterable[Target]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: Transport, fleet: Fleet, targets: Iterable[Target]
+    ) -> None:
         self._loop = loop
         self._transport = transport
         self._fleet = fleet
-        self._targets = {target.engine: target for target in targets if target.boundary == "local" and kind(target.kind).health_path}
+        self._targets = {
+            target.engine: target for target in targets if target.boundary == "local" and kind(target.kind).health_path
+        }
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:

@@ -56,7 +56,9 @@ def token_price(value: Any) -> int:
 
 
 def _parts(value: Any, wanted: str) -> tuple[str, Decimal, str]:
-    match = _NUMBER.fullmatch(str(value)) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
+    match = (
+        _NUMBER.fullmatch(str(value)) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
+    )
     if match is None:
         raise ValueError(wanted)
     try:

@@ -27,7 +27,9 @@ MAX_LISTED = 32
 class Recorder:
     """One worker's pen."""
 
-    def __init__(self, journal: Journal, telemetry: Telemetry, catalog: Catalog, policy: str, pseudonym_key: bytes) -> None:
+    def __init__(
+        self, journal: Journal, telemetry: Telemetry, catalog: Catalog, policy: str, pseudonym_key: bytes
+    ) -> None:
         self._journal = journal
         self._telemetry = telemetry
         self._catalog = catalog
@@ -40,12 +42,19 @@ class Recorder:
         assert request is not None
         user = _user(request.body)
         if user:
-            exchange.actor = hmac.new(self._pseudonym_key, user.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
+            exchange.actor = hmac.new(self._pseudonym_key, user.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[
+                :16
+            ]
         exchange.trace = exchange.inbound.headers.get("traceparent", "")[:64]
 
     def decision(self, exchange: Exchange, attempt: Attempt, edits: tuple[str, ...]) -> int:
         """Queue the decision's record; its sequence number."""
-        request, verdict, decision, principal = exchange.request, exchange.verdict, exchange.decision, exchange.principal
+        request, verdict, decision, principal = (
+            exchange.request,
+            exchange.verdict,
+            exchange.decision,
+            exchange.principal,
+        )
         assert request is not None and verdict is not None and decision is not None and principal is not None
         target = attempt.target
         record = Decision(

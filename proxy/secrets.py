@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from proxy.config import Secret, Settings
 
 
-def resolve_secrets(settings: Settings, environ: Mapping[str, str], lines: Lines) -> tuple[dict[str, str], list[Mistake]]:
+def resolve_secrets(
+    settings: Settings, environ: Mapping[str, str], lines: Lines
+) -> tuple[dict[str, str], list[Mistake]]:
     """(values by dotted path, what is missing)."""
     values: dict[str, str] = {}
     missing: list[Mistake] = []

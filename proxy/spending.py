@@ -40,7 +40,9 @@ class OutOfBudget(Exception):
 class Spending:
     """Prices by target, and the worker's leases.  Without a budget nothing is reserved, but all is priced."""
 
-    def __init__(self, prices: PriceList, leases: Leases | None, overrides: Mapping[str, Price], unpriced: Price | None) -> None:
+    def __init__(
+        self, prices: PriceList, leases: Leases | None, overrides: Mapping[str, Price], unpriced: Price | None
+    ) -> None:
         self._prices = prices
         self._leases = leases
         self._overrides = overrides  # by target: engine/model
@@ -65,7 +67,9 @@ class Spending:
             self._day = time.strftime("%Y-%m-%d", time.gmtime(now))
             self._day_until = (now // 86400 + 1) * 86400
         if target.name not in self._found:
-            listed = self._overrides.get(target.name) or self._prices.find(f"{kind(target.kind).name}/{target.model}", self._day)
+            listed = self._overrides.get(target.name) or self._prices.find(
+                f"{kind(target.kind).name}/{target.model}", self._day
+            )
             self._found[target.name] = listed or self._unpriced
         return self._found[target.name]
 
@@ -80,13 +84,20 @@ class Spending:
         if self._leases is None:
             return None
         images = request.raw.count(b'"image') if "vision" in request.needs else 0
-        bound = upper_bound(len(request.raw) + images * IMAGE_TOKENS, self._most_output(request, attempt.target, price), request.choices, price)
+        bound = upper_bound(
+            len(request.raw) + images * IMAGE_TOKENS,
+            self._most_output(request, attempt.target, price),
+            request.choices,
+            price,
+        )
         try:
             hold = await self._leases.reserve(bound)
         except BudgetExceeded as exceeded:
             raise OutOfBudget("budget_exceeded", f"This request could pass the limit: {exceeded}.") from None
         except BudgetUnavailable:
-            raise OutOfBudget("budget_unavailable", "The budget store cannot be asked, so nothing may be spent now.") from None
+            raise OutOfBudget(
+                "budget_unavailable", "The budget store cannot be asked, so nothing may be spent now."
+            ) from None
         attempt.hold = bound
         attempt.scopes = tuple(scope_labels(hold.accounts))
         return hold

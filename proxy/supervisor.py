@@ -60,7 +60,9 @@ def _only_one(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotServe(f"another Spillway uses the state directory {state}; stop it or pass --state-dir") from None
+            raise CannotServe(
+                f"another Spillway uses the state directory {state}; stop it or pass --state-dir"
+            ) from None
         yield
 
 
@@ -132,11 +134,15 @@ class _Supervisor:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=(listener.fileno(),),
         )  # fmt: skip
         assert process.stdin is not None
-        process.stdin.write(struct.pack(">Q", len(dump)) + dump)  # secrets travel by the pipe: not in argv, not in the environment
+        process.stdin.write(
+            struct.pack(">Q", len(dump)) + dump
+        )  # secrets travel by the pipe: not in argv, not in the environment
         self._listening[process.pid] = asyncio.create_task(_hear_ready(process, ready))
         return process
 
-    async def _announce_when(self, ready: Sequence[asyncio.Event], engines: Sequence[Launch], settings: Settings) -> None:
+    async def _announce_when(
+        self, ready: Sequence[asyncio.Event], engines: Sequence[Launch], settings: Settings
+    ) -> None:
         for event in ready:
             await event.wait()
         for launch in engines:
@@ -163,7 +169,9 @@ class _Supervisor:
 
 async def _start_engine(launch: Launch, state: Path) -> Process:
     with open(state / f"{launch.name.replace(' ', '-').replace('/', '-')}.log", "ab") as output:
-        return await asyncio.create_subprocess_exec(*launch.command, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output)
+        return await asyncio.create_subprocess_exec(
+            *launch.command, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output
+        )
 
 
 async def _answers(launch: Launch) -> bool:

@@ -34,7 +34,9 @@ POSTS: Mapping[str, Surface] = {
 MODELS_PATH = "/v1/models"
 """Both dialects have it; the caller's headers tell which one is meant."""
 
-BY_NAME: Mapping[str, Surface] = {surface.name: surface for surface in (*POSTS.values(), OPENAI_MODELS, ANTHROPIC_MODELS)}
+BY_NAME: Mapping[str, Surface] = {
+    surface.name: surface for surface in (*POSTS.values(), OPENAI_MODELS, ANTHROPIC_MODELS)
+}
 
 
 def dialect_of(path: str, headers: Mapping[str, str]) -> DialectName:

@@ -17,7 +17,15 @@ from msgspec import Struct
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 log = logging.getLogger("spillway")
@@ -57,9 +65,13 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         by = ["surface", "target", "boundary", "ending"]
         self.attempts = Counter("spillway_attempts_total", "Attempts by target and ending.", by, registry=registry)
-        self.refusals = Counter("spillway_refusals_total", "Requests refused by Spillway.", ["surface", "code"], registry=registry)
+        self.refusals = Counter(
+            "spillway_refusals_total", "Requests refused by Spillway.", ["surface", "code"], registry=registry
+        )
         self.actions = Counter("spillway_actions_total", "Verdicts of compliance.", ["action"], registry=registry)
-        self.overflow = Counter("spillway_overflow_total", "Attempts that left home, by reason.", ["reason"], registry=registry)
+        self.overflow = Counter(
+            "spillway_overflow_total", "Attempts that left home, by reason.", ["reason"], registry=registry
+        )
         self.tokens = Counter("spillway_tokens_total", "Tokens metered.", ["target", "meter"], registry=registry)
         self.cost = Counter("spillway_cost_dollars_total", "Cost of cloud attempts.", ["target"], registry=registry)
         self.first = Histogram(
@@ -68,7 +80,9 @@ class Metrics:
         self.total = Histogram(
             "spillway_request_seconds", "Arrival to end.", ["target", "ending"], buckets=_SECONDS, registry=registry
         )
-        self.dropped = Counter("spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry)
+        self.dropped = Counter(
+            "spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry
+        )
 
     def count(self, seen: Observation) -> None:
         if not seen.target:
@@ -91,7 +105,9 @@ class Metrics:
 class Telemetry:
     """The queue between the path and the thread."""
 
-    def __init__(self, *, metrics: Metrics | None, exporter: SpanExporter | None, sample: float, version: str, worker: int) -> None:
+    def __init__(
+        self, *, metrics: Metrics | None, exporter: SpanExporter | None, sample: float, version: str, worker: int
+    ) -> None:
         self._metrics = metrics
         self._every = max(1, round(1 / sample)) if sample > 0 else 0
         self._count = 0
@@ -99,7 +115,9 @@ class Telemetry:
         self._dropped = 0
         self._provider: TracerProvider | None = None
         if exporter is not None:
-            resource = Resource.create({"service.name": "spillway", "service.version": version, "service.instance.id": str(worker)})
+            resource = Resource.create(
+                {"service.name": "spillway", "service.version": version, "service.instance.id": str(worker)}
+            )
             self._provider = TracerProvider(resource=resource)
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
             self._tracer = self._provider.get_tracer("spillway", version)
@@ -203,7 +221,9 @@ def parent_context(traceparent: str) -> Any:
     if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
         return None
     try:
-        context = SpanContext(int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3][:2], 16)))
+        context = SpanContext(
+            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3][:2], 16))
+        )
     except ValueError:
         return None
     return set_span_in_context(NonRecordingSpan(context)) if context.is_valid else None

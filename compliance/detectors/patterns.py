@@ -41,7 +41,11 @@ _GAP = r"(?:\W{0,6}(?:number|num|nr|no|id|is|was|of|ends)\b){0,3}\W{0,8}"
 PATTERNS = (
     Pattern("card", r"(?:^|[^\d.])" + _CARD + r"(?:$|[^\d])", checksums.card),
     Pattern("card", r"(?i)\b(?:card|visa|mastercard|amex|discover|pan)" + _GAP + _CARD + r"(?:$|\D)", None, 0.9),
-    Pattern("ssn", r"(?:^|[^\d.\-])(\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4}|\d{3}\.\d{2}\.\d{4})(?:$|[^\d\-])", lambda d: checksums.ssn(d) or checksums.itin(d)),
+    Pattern(
+        "ssn",
+        r"(?:^|[^\d.\-])(\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4}|\d{3}\.\d{2}\.\d{4})(?:$|[^\d\-])",
+        lambda digits: checksums.ssn(digits) or checksums.itin(digits),
+    ),
     Pattern("ssn", r"(?i)\b(?:ssn|s\.s\.n|itin|social[ _\-]?security|soc[ .]{0,2}sec)[._#:]{0,2}" + _GAP + _SSN + r"(?:$|\D)", None, 0.95),
     Pattern("ssn", r"(?i)(?:ssn|social_?security|socialSecurity)\w{0,12}\W{1,8}" + _SSN + r"(?:$|\D)", None, 0.95),
     Pattern("email", r"([A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9\-]{0,62}\.){1,8}[A-Za-z]{2,24})(?:$|[^A-Za-z])"),
@@ -56,7 +60,9 @@ PATTERNS = (
 )  # fmt: skip
 
 _DIGITS = re.compile(r"\D")
-_ZERO_WIDTH = "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff"
+_ZERO_WIDTH = (
+    "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff"
+)
 _SPACES = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
 _DASHES = "\u2010-\u2015\u2043\u2212\ufe58\ufe63\uff0d"
 _OTHER_DIGITS = "\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef\u0e50-\u0e59\U0001d7ce-\U0001d7ff"

@@ -74,7 +74,9 @@ class Ledger:
         try:
             self._db.executemany(_INSERT, attempts)
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", requests)
-            self._db.execute("INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", (origin, last))
+            self._db.execute(
+                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", (origin, last)
+            )
         except sqlite3.Error:
             self._db.execute("ROLLBACK")
             raise

@@ -70,18 +70,35 @@ class KeyStore:
         created = int(time.time())
         self._db.execute(
             "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-            (key_id, digest(token), name, organisation, team, project, tenant, _json(models), _json(boundaries), created, expires),
+            (
+                key_id,
+                digest(token),
+                name,
+                organisation,
+                team,
+                project,
+                tenant,
+                _json(models),
+                _json(boundaries),
+                created,
+                expires,
+            ),
         )
-        return token, KeyRow(key_id, name, organisation, team, project, tenant, models, boundaries, created, expires, None)
+        return token, KeyRow(
+            key_id, name, organisation, team, project, tenant, models, boundaries, created, expires, None
+        )
 
     def revoke(self, wanted: str) -> list[str]:
         """Revoke by id or by name; the ids.  Raises `NoSuchKey`."""
         now = int(time.time())
         rows = self._db.execute(
-            "UPDATE keys SET revoked = ? WHERE (id = ? OR name = ?) AND revoked IS NULL RETURNING id", (now, wanted, wanted)
+            "UPDATE keys SET revoked = ? WHERE (id = ? OR name = ?) AND revoked IS NULL RETURNING id",
+            (now, wanted, wanted),
         ).fetchall()
         if not rows:
-            raise NoSuchKey(f"no key in force has the id or name {wanted!r}" if not wanted.startswith(PREFIX) else "give the key's id or name, not the key")
+            if wanted.startswith(PREFIX):
+                raise NoSuchKey("give the key's id or name, not the key")
+            raise NoSuchKey(f"no key in force has the id or name {wanted!r}")
         return [row[0] for row in rows]
 
     def list(self) -> list[KeyRow]:
@@ -92,7 +109,9 @@ class KeyStore:
 
     def snapshot(self) -> dict[str, Principal]:
         """The keys in force: hash -> principal.  A revoked one stays as expired, so that revoking all opens nothing."""
-        rows = self._db.execute("SELECT hash, id, name, organisation, team, project, tenant, models, boundaries, expires, revoked FROM keys")
+        rows = self._db.execute(
+            "SELECT hash, id, name, organisation, team, project, tenant, models, boundaries, expires, revoked FROM keys"
+        )
         return {
             row[0]: Principal(
                 key=row[1], name=row[2], organisation=row[3], team=row[4], project=row[5], tenant=row[6],

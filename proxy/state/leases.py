@@ -221,7 +221,9 @@ class Leases:
         self._submit(fetch)
         return asking
 
-    def _granted(self, account: Account, asking: asyncio.Future[int], granted: int, failure: StoreFailed | None) -> None:
+    def _granted(
+        self, account: Account, asking: asyncio.Future[int], granted: int, failure: StoreFailed | None
+    ) -> None:
         self._asking.pop(account, None)
         if granted:
             self._book.add(account, granted)

@@ -65,10 +65,13 @@ class SQLiteBudgets:
         with self._transaction() as db:
             for account, amount in spent.items():
                 db.execute(
-                    "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET settled = settled + excluded.settled", (*account, amount)
+                    "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET settled = settled + excluded.settled",
+                    (*account, amount),
                 )
                 self._reduce(db, slot, account, amount)
-            db.execute("INSERT INTO slots VALUES (?, ?) ON CONFLICT DO UPDATE SET accounted = excluded.accounted", (slot, upto))
+            db.execute(
+                "INSERT INTO slots VALUES (?, ?) ON CONFLICT DO UPDATE SET accounted = excluded.accounted", (slot, upto)
+            )
 
     def accounted(self, slot: str) -> int:
         with self._failing():
@@ -94,7 +97,8 @@ class SQLiteBudgets:
     def _reduce(self, db: sqlite3.Connection, slot: str, account: Account, amount: int) -> None:
         """Never below zero: an attempt that cost more than was set aside has been charged in `settled` all the same."""
         db.execute(
-            "UPDATE slices SET outstanding = max(0, outstanding - ?) WHERE slot = ? AND scope = ? AND window = ?", (amount, slot, *account)
+            "UPDATE slices SET outstanding = max(0, outstanding - ?) WHERE slot = ? AND scope = ? AND window = ?",
+            (amount, slot, *account),
         )
 
     @contextlib.contextmanager

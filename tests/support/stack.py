@@ -73,7 +73,9 @@ class Command:
 
     def workers(self) -> list[int]:
         """Process ids of the workers that live now."""
-        listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False)
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
+        )
         return [int(line.split()[0]) for line in listed.stdout.splitlines() if "proxy.worker" in line]
 
     def wait_ready(self, timeout: float = 20.0) -> None:
@@ -99,7 +101,11 @@ class Command:
 
 @contextlib.contextmanager
 def command(
-    config: Mapping[str, Any], directory: Path, *, environ: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+    config: Mapping[str, Any],
+    directory: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
 ) -> Iterator[Command]:
     """`python -m proxy serve` on a configuration file, ended at the end."""
     port = free_port()
@@ -135,7 +141,15 @@ def llamacpp(directory: Path, *, embeddings: bool = False, context: int = 2048, 
         write_smoke_model(model)
     port = free_port()
     arguments = [sys.executable, "-m", "proxy.llamacpp", str(model), "--port", str(port), "--alias", "smoke-test"]
-    arguments += ["--slots", str(slots), "--context", str(context), "--threads", "1", *(["--embeddings"] if embeddings else [])]
+    arguments += [
+        "--slots",
+        str(slots),
+        "--context",
+        str(context),
+        "--threads",
+        "1",
+        *(["--embeddings"] if embeddings else []),
+    ]
     log = open(directory / "llamacpp.log", "ab")  # noqa: SIM115  lives as long as the process
     process = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"

@@ -1,0 +1,56 @@
+# Spillway.  `make run` serves, `make test` tests; both set up everything that they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+run: $(VENV)/.run ## serve on 127.0.0.1:8800 (ARGS="--port 9000" and the like are passed on)
+	@$(BIN)/python -m proxy serve $(ARGS)
+
+test: $(VENV)/.test node-sdk ## everything that must be green: linters, types, layers, tests with coverage
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+
+soak: $(VENV)/.test ## the slow tier: deep property tests, a hundred kills, ten thousand requests
+	HYPOTHESIS_PROFILE=deep SPILLWAY_SOAK=1 $(BIN)/python -m pytest -q tests/property tests/e2e tests/leaks $(ARGS)
+
+bench: $(VENV)/.test ## measure beside nginx, sglang-router and LiteLLM; prints ratios, writes bench.json
+	@tests/bench/prepare
+	@$(BIN)/python tests/bench/bench.py $(ARGS)
+
+schema: $(VENV)/.run ## write the configuration's JSON Schema for editors
+	@$(BIN)/python -m proxy schema > deploy/spillway.schema.json
+
+requirements: $(VENV)/.test ## pin the dependencies again, with hashes
+	$(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements/run.txt pyproject.toml
+	$(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --output-file requirements/test.txt requirements/test.in
+
+clean: ## remove what the other targets made, but no state
+	rm -rf $(VENV) .bench node_modules tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Spillway needs Python 3.11 or newer: set PYTHON=..." >&2; exit 1; }
+	@deploy/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv requirements/run.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.venv requirements/test.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@ $(VENV)/.run
+
+node-sdk: tests/e2e/node_modules/.stamp
+
+tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json
+	@deploy/need-debian node:nodejs npm:npm
+	@cd tests/e2e && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: help run test soak bench schema requirements clean node-sdk
