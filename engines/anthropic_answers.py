@@ -110,8 +110,8 @@ class _Block(Struct):
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw | None = None
-    citations: msgspec.Raw | None = None
+    input: Any = None
+    citations: Any = None
 
 
 class _Delta(Struct):
@@ -209,8 +209,9 @@ class Decoder:
         if kind == "tool_use":
             call = self._calls[index] = len(self._calls)
             start = ToolCallStart(0, call, block.id or "", block.name or "")
-            arguments = bytes(block.input) if block.input is not None else b"{}"
-            return (start,) if arguments in (b"{}", b"null") else (start, ToolCallDelta(0, call, arguments.decode()))
+            if not block.input:  # in a stream the arguments come as deltas
+                return (start,)
+            return (start, ToolCallDelta(0, call, msgspec.json.encode(block.input).decode()))
         if kind == "thinking":
             return (ReasoningDelta(0, block.thinking or ""),)
         if kind == "redacted_thinking":

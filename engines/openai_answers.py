@@ -84,7 +84,7 @@ class _Said(Struct):
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
-    audio: msgspec.Raw | None = None
+    audio: Any = None
 
 
 class _Choice(Struct):
@@ -175,7 +175,7 @@ class Decoder:
                 self._call(choice, position if call.index is None else call.index, call, events)
         if said.function_call is not None:
             events.append(Opaque("function_call", carries_text=True))
-        if said.audio is not None and bytes(said.audio) != b"null":
+        if said.audio is not None:
             events.append(Opaque("audio", carries_text=True))
 
     def _call(self, choice: int, index: int, call: _ToolCall, events: list[Event]) -> None:
