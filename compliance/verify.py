@@ -190,7 +190,7 @@ def _lines(segments: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 def _read_key(path: Path) -> tuple[str, Ed25519PublicKey, str]:
     """(name, key, fingerprint) of a C2SP verifier key `name+hash+base64(0x01 || key)`."""
-    name, hash_hex, encoded = path.read_text().strip().rsplit("+", 2)
+    name, hash_hex, encoded = path.read_text().strip().split("+", 2)  # base64 may hold a plus, a name may not
     try:
         raw = base64.b64decode(encoded, validate=True)
     except ValueError:

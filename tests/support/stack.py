@@ -166,4 +166,6 @@ def llamacpp(directory: Path, *, embeddings: bool = False, context: int = 2048, 
     finally:
         process.terminate()
         process.wait(10)
+        assert process.stdin is not None
+        process.stdin.close()
         log.close()
