@@ -79,13 +79,15 @@ class Command:
         return [int(line.split()[0]) for line in listed.stdout.splitlines() if "proxy.worker" in line]
 
     def wait_ready(self, timeout: float = 20.0) -> None:
-        """Until a request is answered at all."""
+        """Until every worker has said that it is ready, and a request is answered at all."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise AssertionError(f"spillway ended with {self.process.returncode}:\n{self.log.read_text()}")
             with contextlib.suppress(OSError):
                 try:
+                    if "Spillway serves on" not in self.log.read_text():
+                        raise OSError
                     urllib.request.urlopen(f"{self.url}/v1/models", timeout=1).read()
                     return
                 except urllib.error.HTTPError:
