@@ -22,6 +22,11 @@ class Entry(Struct, frozen=True):
     sizes: Mapping[str, str] = {}  # target name -> small | large
     long_at: int | None = None  # tokens of prompt from which a request counts as large
 
+    @property
+    def local_only(self) -> bool:
+        """No candidate lies outside this host and its network."""
+        return all([target.boundary == "local" for target in self.targets])
+
 
 class Catalog:
     """Looks names up; a name that is not declared goes to the engines that take any name (`"*"`), in order."""

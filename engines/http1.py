@@ -6,7 +6,7 @@ It holds at most one request at a time.  Its receiver is called from `data_recei
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol, cast
 
 import httptools
@@ -17,6 +17,11 @@ from engines.model import Target
 Header = tuple[bytes, bytes]
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head, all its headers together."""
+
+
+def header_block(headers: Iterable[Header]) -> bytes:
+    """Header lines as they go on the wire: made once where they are the same for many requests."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 class Receiver(Protocol):
@@ -82,24 +87,22 @@ class Connection(asyncio.Protocol):
         self,
         method: bytes,
         path: bytes,
-        headers: Sequence[Header],
+        headers: bytes,
         body: bytes,
         receiver: Receiver,
         *,
         reusable: bool = True,
         resend: bool = True,
     ) -> None:
-        """Send one request; its answer goes to `receiver`.
+        """Send one request, with `headers` as `header_block` makes them; its answer goes to `receiver`.
 
         `reusable=False` closes the connection after the answer.  With `resend`, a pooled connection that turns
         out to be dead before any byte of an answer came is replaced by a fresh one, once.
         """
-        head = [method, b" ", self._prefix, path, b" HTTP/1.1\r\n", self._host, b"content-length: %d\r\n" % len(body)]
-        for name, value in headers:
-            head.append(b"%b: %b\r\n" % (name, value))
-        head.append(b"\r\n")
-        head.append(body)
-        self.send(b"".join(head), receiver, reusable=reusable, resend=resend)
+        data = b"%b %b%b HTTP/1.1\r\n%bcontent-length: %d\r\n%b\r\n%b" % (
+            method, self._prefix, path, self._host, len(body), headers, body,
+        )  # fmt: skip
+        self.send(data, receiver, reusable=reusable, resend=resend)
 
     def send(self, data: bytes, receiver: Receiver, *, reusable: bool, resend: bool) -> None:
         """Send a request that is bytes already."""

@@ -16,6 +16,10 @@ from msgspec import Struct
 from engines.model import Usage
 
 LOCAL_PRICE = "local"
+METER_LIMIT = 1_000_000_000
+"""Tokens of one meter of one answer that are believed: the cost of an absurd report still fits 64 bits."""
+ADDED_TOKENS = 1_024
+"""Bound of the input tokens that an engine adds to a request by itself."""
 
 
 class Price(Struct, frozen=True):
@@ -53,26 +57,36 @@ class PriceList:
 
 
 def cost(usage: Usage, price: Price) -> int:
-    """What one answer cost.  Output includes reasoning, which is billed as output."""
+    """What one answer cost.  Output includes reasoning, which is billed as output.
+
+    The meters are the engine's word: each is taken as between nothing and `METER_LIMIT`.
+    """
     write = price.cache_write if price.cache_write is not None else price.input
     return (
-        usage.input * price.input
-        + usage.cache_read * (price.cached if price.cached is not None else price.input)
-        + usage.cache_write_5m * write
-        + usage.cache_write_1h * (price.cache_write_1h if price.cache_write_1h is not None else write)
-        + usage.output * price.output
+        _metered(usage.input) * price.input
+        + _metered(usage.cache_read) * (price.cached if price.cached is not None else price.input)
+        + _metered(usage.cache_write_5m) * write
+        + _metered(usage.cache_write_1h) * (price.cache_write_1h if price.cache_write_1h is not None else write)
+        + _metered(usage.output) * price.output
     )
 
 
 def upper_bound(prompt_bytes: int, max_output: int, choices: int, price: Price) -> int:
-    """The most that a request can cost: a byte is at least a token's worth, at the dearest input meter."""
+    """The most that a request can cost: no more tokens than bytes, at the dearest input meter, all of the output.
+
+    The body's own syntax outweighs the tokens that a chat template adds to a message; what an engine adds
+    unasked beside it (Anthropic's prompt for tool use, some hundreds of tokens) is in `ADDED_TOKENS`.
+    """
     dearest = max(price.input, price.cached or 0, price.cache_write or 0, price.cache_write_1h or 0)
-    return prompt_bytes * dearest + max_output * choices * price.output
+    return (prompt_bytes + ADDED_TOKENS) * dearest + max_output * choices * price.output
 
 
 def per_million(dollars: float | str) -> int:
-    """Dollars per million tokens as pico-dollars per token, exactly."""
-    return int((Decimal(str(dollars)) * 1_000_000).to_integral_exact())
+    """Dollars per million tokens as pico-dollars per token, exactly; raises `ValueError` where it is no whole number."""
+    amount = Decimal(str(dollars)) * 1_000_000
+    if amount != amount.to_integral_value():
+        raise ValueError("a price per token is a whole number of pico-dollars")
+    return int(amount)
 
 
 def read_list(text: bytes) -> list[Price]:
@@ -80,6 +94,10 @@ def read_list(text: bytes) -> list[Price]:
     meters = ("input", "output", "cached", "cache_write", "cache_write_1h")
     rows = msgspec.json.decode(text)["rows"]
     return [msgspec.convert({n: per_million(v) if n in meters else v for n, v in row.items()}, Price) for row in rows]
+
+
+def _metered(tokens: int) -> int:
+    return min(max(tokens, 0), METER_LIMIT)
 
 
 def _by_model(rows: Iterable[Price]) -> dict[str, list[Price]]:

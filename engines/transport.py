@@ -23,10 +23,10 @@ from engines.errors import (
     EngineError,
     FirstEventTimeout,
 )
-from engines.http1 import Connection, Header, Receiver
+from engines.http1 import Connection, Header, Receiver, header_block
 from engines.model import Target
 
-__all__ = ["Connection", "Header", "Receiver", "Transport", "peer_allowed"]
+__all__ = ["Connection", "Header", "Receiver", "Transport", "header_block", "peer_allowed"]
 
 LOCAL = "local"
 FETCH_LIMIT = 8 * 1024 * 1024
@@ -144,7 +144,7 @@ class Transport:
         """One small request as a whole, for probes: (status, headers, body)."""
         connection = await self.open(target, origin, timeout=timeout)
         collector = _Collector(self._loop.create_future(), connection)
-        connection.request(method, path, headers, body, collector)
+        connection.request(method, path, header_block(headers), body, collector)
         try:
             async with asyncio.timeout(timeout):
                 return await collector.answer

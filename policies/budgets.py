@@ -7,8 +7,11 @@ held for everybody else, so over all workers settled + held <= limit at every in
     limit >= settled (in the store) + the sum of all slices' outstanding amounts (in the store)
     a slice's outstanding amount = free + held by requests + spent but not yet accounted (in memory)
 
-A request holds the upper bound of what its attempt can cost.  Should an engine bill more than that bound,
-the excess is charged in full, and the slice goes below zero: the next grant pays for it first.
+A request holds the upper bound of what its attempt can cost.  What it did not use is free again only when the
+record that says so is durable: until then a crash would charge the whole hold, so nobody else may have it.
+
+The law is thus kept by the bound being one.  Should an engine bill more all the same, the excess is charged in
+full: the slice goes below zero and grants nothing until the store has settled what it could not pay.
 """
 
 from __future__ import annotations
@@ -52,15 +55,21 @@ class Slice:
 
 
 class BudgetStore(Protocol):
-    """Where slices come from.  Every call is one transaction; none is made on the path of a request."""
+    """Where slices come from.  Every call is one transaction; none is made on the path of a request.
+
+    A call that raises has changed nothing, so that it can be made again.
+    """
 
     def grant(self, slot: str, account: Account, limit: int, want: int, least: int) -> int:
         """Set aside up to `want`, at least `least` or nothing; the amount granted."""
         ...
 
     def give_back(self, slot: str, account: Account, amount: int) -> None: ...
-    def account(self, slot: str, upto: int, spent: Mapping[Account, int]) -> None:
-        """Settle what the slot's journal says was spent, up to record `upto`."""
+    def account(self, slot: str, upto: int, spent: Mapping[Account, int]) -> dict[Account, int]:
+        """Settle what the slot's journal says was spent, up to record `upto`.
+
+        Returns what a slice could not pay, because attempts cost more than they had held.
+        """
         ...
 
     def accounted(self, slot: str) -> int:
@@ -74,6 +83,8 @@ class BudgetStore(Protocol):
     def usage(self, account: Account) -> tuple[int, int]:
         """(settled, held) of an account, over all slots."""
         ...
+
+    def close(self) -> None: ...
 
 
 class Book:
@@ -95,11 +106,18 @@ class Book:
             share.held += amount
         return Hold(amount, accounts)
 
+    def finish(self, hold: Hold) -> bool:
+        """The attempt is over, its money still held; False if it was over before."""
+        was_open, hold.open = hold.open, False
+        return was_open
+
     def settle(self, hold: Hold, actual: int) -> None:
-        """The attempt cost `actual`; the rest of its hold is free again.  A lapsed hold is left alone."""
-        if not hold.open:
-            return
-        hold.open = False
+        """The attempt cost `actual`; the rest of its hold is free again.  The second time nothing happens."""
+        if self.finish(hold):
+            self.clear(hold, actual)
+
+    def clear(self, hold: Hold, actual: int) -> None:
+        """After `finish`, once: `actual` of the hold is spent, the rest is free."""
         for account in hold.accounts:
             share = self._slices.get(account)
             if share is not None:
@@ -109,6 +127,12 @@ class Book:
     def add(self, account: Account, amount: int) -> None:
         """The store granted more."""
         self._slices.setdefault(account, Slice()).free += amount
+
+    def forgive(self, account: Account, amount: int) -> None:
+        """The store has settled what the slice could not pay: the debt is gone."""
+        share = self._slices.get(account)
+        if share is not None:
+            share.free += amount
 
     def take(self, account: Account, keep: int) -> int:
         """Remove what is free above `keep`, to be given back; the amount."""
@@ -122,6 +146,10 @@ class Book:
     def free(self, account: Account) -> int:
         share = self._slices.get(account)
         return share.free if share is not None else 0
+
+    def held(self) -> int:
+        """What attempts hold now, over all accounts; 0: none is under way."""
+        return sum(share.held for share in self._slices.values())
 
     def drop_settled(self, live: frozenset[Account]) -> list[tuple[Account, int]]:
         """Slices of windows that are over and hold nothing: removed, with what is to be given back."""
@@ -151,3 +179,8 @@ def window_id(window: str, at: tuple[int, int, int, int]) -> str:
     if window == "hour":
         return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}"
     raise ValueError(f"no window called {window!r}: there are month, day and hour")
+
+
+def window_kind(window: str) -> str:
+    """The kind of a window from its id: `window_id` backwards."""
+    return {7: "month", 10: "day", 13: "hour"}[len(window)]

@@ -9,6 +9,7 @@ from msgspec import Struct
 from engines.base import Dialect
 from engines.kinds import Kind, kind
 from engines.model import Operation, Request, Target
+from engines.transport import header_block
 from proxy.exchange import Header
 
 LOCAL = "local"
@@ -30,6 +31,7 @@ class Address:
     """One target for one operation."""
 
     __slots__ = (
+        "_block",
         "_fixed",
         "_headers",
         "_path",
@@ -57,6 +59,7 @@ class Address:
             value = target.key if row.auth == "x-api-key" else f"Bearer {target.key}"
             headers.append((b"x-api-key" if row.auth == "x-api-key" else b"authorization", value.encode()))
         self._headers = headers
+        self._block = header_block(headers)
         self._fixed = {name: (name.encode(), value.encode()) for name, value in row.headers}
 
     def path_with(self, query: str) -> bytes:
@@ -66,18 +69,18 @@ class Address:
         kept = [part for part in query.split("&") if part and not part.startswith(("key=", "api_key=", "api-key="))]
         return self._path + b"?" + "&".join(kept).encode() if kept else self._path
 
-    def headers_for(self, request: Request, trace: str) -> list[Header]:
+    def headers_for(self, request: Request, trace: str) -> bytes:
         """What the engine gets: nothing of the client's but an allow-list; trace headers only inside the boundary."""
         same = request.dialect == self.dialect.name
         if not self._fixed and not (same and request.headers) and not trace:
-            return self._headers
+            return self._block
         headers = list(self._headers)
         own = request.headers if same else {}
         headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in own.items()]
         headers += [header for name, header in self._fixed.items() if name not in own]
         if trace and self.target.boundary == LOCAL:
             headers.append((b"traceparent", trace.encode("ascii", "ignore")))
-        return headers
+        return header_block(headers)
 
 
 class Addresses:

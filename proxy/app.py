@@ -176,6 +176,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         recorder=recorder,
         next_id=request_ids(),
         scan_deadline=settings.compliance.deadline,
+        scan_when_needed=_scan_when_needed(settings),
     )
     door = Door(
         pipeline.serve,
@@ -303,6 +304,11 @@ def build_ruleset(settings: Settings) -> Ruleset:
     return Ruleset(rules, opaque=settings.compliance.opaque)
 
 
+def _scan_when_needed(settings: Settings) -> bool:
+    """A rule that blocks must see every request."""
+    return settings.compliance.scan == "needed" and all(rule.action != "block" for rule in settings.compliance.rules)
+
+
 def build_spending(settings: Settings, leases: Leases | None) -> Spending:
     shipped = read_list(Path(__file__).parent.parent.joinpath("engines", "prices.json").read_bytes())
     overrides = {name: _price(name, part) for name, part in settings.prices.items()}
@@ -427,7 +433,7 @@ async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, sett
 
 def _telemetry(settings: Settings, slot: int) -> Telemetry:
     metrics = None
-    if settings.telemetry.prometheus:
+    if settings.telemetry.prometheus is not False:
         from prometheus_client import CollectorRegistry
 
         metrics = Metrics(CollectorRegistry())

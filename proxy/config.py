@@ -124,6 +124,9 @@ class Answers(_Part):
 
 
 class Compliance(_Part):
+    scan: Literal["always", "needed"] = Field(
+        "always", description="needed: requests whose every candidate is local are not scanned, and stay local"
+    )
     rules: tuple[RulePart, ...] = ()
     answers: Answers = Answers()
     opaque: Literal["keep_local", "allow", "block"] = "keep_local"

@@ -37,6 +37,9 @@ log = logging.getLogger("spillway")
 OFF_LOOP_BYTES = 32 * 1024
 """Bodies above this are parsed and scanned in a thread."""
 
+NOT_SCANNED = Verdict("keep_local", rule="not scanned: every candidate is local")
+"""Never called clean (law 8): it stays where it is."""
+
 _JSON: Header = (b"content-type", b"application/json")
 
 
@@ -57,6 +60,7 @@ class Pipeline:
         recorder: Recorder,
         next_id: Callable[[], str],
         scan_deadline: float,
+        scan_when_needed: bool,
     ) -> None:
         self._loop = loop
         self._keyring = keyring
@@ -69,6 +73,7 @@ class Pipeline:
         self._recorder = recorder
         self._next_id = next_id
         self._scan_deadline = scan_deadline
+        self._scan_when_needed = scan_when_needed
         self.draining = False
 
     async def serve(self, inbound: Inbound, sink: ClientSink) -> None:
@@ -106,7 +111,7 @@ class Pipeline:
         request = exchange.request = await self._parse(exchange)
         self._recorder.identify(exchange)
         entry = self._find_model(principal, request)
-        exchange.verdict = await self._classify(request, principal)
+        exchange.verdict = await self._classify(request, principal, entry)
         if exchange.verdict.action == "block":
             raise Refusal("policy_blocked", f"This request may not be sent anywhere (rule {exchange.verdict.rule!r}).")
         decision, targets = await self._chooser.choose(exchange, entry)
@@ -171,7 +176,9 @@ class Pipeline:
             )
         return entry
 
-    async def _classify(self, request: Request, principal: Principal) -> Verdict:
+    async def _classify(self, request: Request, principal: Principal, entry: Entry) -> Verdict:
+        if self._scan_when_needed and entry.local_only:
+            return NOT_SCANNED
         if len(request.raw) <= OFF_LOOP_BYTES:
             findings = self._scanner.inspect(request.body)
         else:

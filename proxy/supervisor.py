@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import os
+import shutil
 import signal
 import socket
 import struct
@@ -23,7 +25,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from engines.managed import Launch
-from proxy.config import Settings
+from proxy.config import Prometheus, Settings
 from proxy.engine_room import with_managed
 
 log = logging.getLogger("spillway")
@@ -97,6 +99,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         state = Path(self._settings.state.dir)
         settings, engines = with_managed(self._settings, _free_port)
+        serve_metrics(settings, state)
         async with asyncio.TaskGroup() as group:
             for launch in engines:
                 await asyncio.to_thread(prepare, launch, state)
@@ -193,6 +196,29 @@ async def _hear_ready(process: Process, ready: asyncio.Event) -> None:
         ready.set()
     while await process.stdout.read(65536):
         pass
+
+
+def serve_metrics(settings: Settings, state: Path) -> None:
+    """Prometheus metrics of all workers, summed, on a port of their own: workers write them to files."""
+    wanted = settings.telemetry.prometheus
+    if wanted is False:
+        return
+    where = Prometheus() if wanted is True else wanted
+    directory = state / "metrics"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)  # read by the workers' prometheus_client
+    from prometheus_client import CollectorRegistry, start_http_server  # after the variable is set
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    try:
+        start_http_server(where.port, where.host, registry)
+    except OSError as error:
+        raise CannotServe(
+            f"cannot serve metrics on {where.host}:{where.port}: {error.strerror}; set telemetry.prometheus.port"
+        ) from None
 
 
 def prepare(launch: Launch, state: Path) -> None:

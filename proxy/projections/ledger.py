@@ -7,11 +7,12 @@ journal's thread and only queues them; its own thread writes, at most twice a se
 
 from __future__ import annotations
 
+import itertools
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from compliance.records import Decision, Outcome, Refused
 INTERVAL = 0.5  # seconds
 QUEUE_LIMIT = 4096
 """Groups of records that may wait; past it the projector reads them from the journal later."""
+CHUNK = 5_000
+"""Records of one transaction, so that a long log can be projected in bounded memory."""
+_LARGEST = (1 << 63) - 1  # what a column can hold
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (
     origin TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, request TEXT NOT NULL, attempt INTEGER NOT NULL,
@@ -58,29 +62,30 @@ class Ledger:
     def project(self, origin: str, records: Iterable[Any]) -> None:
         """Add records of one log, in order; what was projected already is skipped."""
         done = self.position(origin)
+        fresh = (record for record in records if record.seq > done)
+        while chunk := list(itertools.islice(fresh, CHUNK)):
+            self._project(origin, chunk)
+
+    def _project(self, origin: str, records: Sequence[Any]) -> None:
         attempts, requests = [], []
-        last = done
         for record in records:
-            if record.seq <= done:
-                continue
-            last = record.seq
             if isinstance(record, Outcome):
-                attempts.append((origin, record.seq, *(getattr(record, column) for column in _COLUMNS)))
+                attempts.append((origin, record.seq, *(_storable(getattr(record, column)) for column in _COLUMNS)))
             if isinstance(record, (Decision, Outcome, Refused)):
                 requests.append((record.request, origin, record.seq, record.kind))
-        if last == done:
-            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(_INSERT, attempts)
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", requests)
             self._db.execute(
-                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", (origin, last)
+                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                (origin, records[-1].seq),
             )
+            self._db.execute("COMMIT")
         except sqlite3.Error:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk may have rolled back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def find(self, request: str) -> list[tuple[str, int]]:
         """(origin, seq) of every record of a request, in order."""
@@ -107,12 +112,22 @@ class Ledger:
         self._db.close()
 
 
-class Projector:
-    """Feeds one slot's durable records to the ledger, from a thread of its own."""
+def _storable(value: Any) -> Any:
+    """An engine may report any number of tokens; a column holds 64 bits."""
+    return max(-_LARGEST, min(value, _LARGEST)) if isinstance(value, int) else value
 
-    def __init__(self, ledger: Ledger, origin: str) -> None:
+
+class Projector:
+    """Feeds one slot's durable records to the ledger, from a thread of its own.
+
+    `read(start)` gives the durable records of the journal from `start` on: what the queue had no room for, or
+    the database did not take, is read again.  Without it that happens at the next start.
+    """
+
+    def __init__(self, ledger: Ledger, origin: str, read: Callable[[int], Iterable[Any]] | None = None) -> None:
         self._ledger = ledger
         self._origin = origin
+        self._read = read
         self._waiting: queue.Queue[list[Any] | None] = queue.Queue(QUEUE_LIMIT)
         self._missed = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -121,7 +136,7 @@ class Projector:
         self._thread.start()
 
     def on_durable(self, records: list[Any]) -> None:
-        """From the journal's thread.  What does not fit is read from the journal at the next start."""
+        """From the journal's thread.  What does not fit is read from the journal later."""
         if self._missed:
             return
         try:
@@ -150,11 +165,15 @@ class Projector:
                     closing = True
                     break
                 batch += group
-            if batch:
-                self._write(batch)
+            self._write(batch)
 
     def _write(self, batch: list[Any]) -> None:
+        """Once something was missed, nothing later is written until the journal has given what is between."""
         try:
-            self._ledger.project(self._origin, batch)
-        except sqlite3.Error:
+            if not self._missed:
+                self._ledger.project(self._origin, batch)
+            elif self._read is not None:
+                self._missed = False  # before reading: what becomes durable from now on is queued again
+                self._ledger.project(self._origin, self._read(self._ledger.position(self._origin) + 1))
+        except (sqlite3.Error, OSError):
             self._missed = True

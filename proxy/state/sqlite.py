@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS slices (
     PRIMARY KEY (slot, scope, window)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS slots (slot TEXT PRIMARY KEY, accounted INTEGER NOT NULL) WITHOUT ROWID;
 """
+_USAGE = """
+SELECT coalesce((SELECT settled FROM accounts WHERE scope = ? AND window = ?), 0),
+       coalesce((SELECT sum(outstanding) FROM slices WHERE scope = ? AND window = ?), 0)
+"""
 
 
 class StoreFailed(Exception):
@@ -47,8 +51,8 @@ class SQLiteBudgets:
 
     def grant(self, slot: str, account: Account, limit: int, want: int, least: int) -> int:
         with self._transaction() as db:
-            settled, held = self._usage(db, account)
-            granted = min(want, limit - settled - held)
+            settled, held = db.execute(_USAGE, (*account, *account)).fetchone()
+            granted = min(want, limit - int(settled) - int(held))
             if granted < least or granted <= 0:
                 return 0
             db.execute(
@@ -61,17 +65,20 @@ class SQLiteBudgets:
         with self._transaction() as db:
             self._reduce(db, slot, account, amount)
 
-    def account(self, slot: str, upto: int, spent: Mapping[Account, int]) -> None:
+    def account(self, slot: str, upto: int, spent: Mapping[Account, int]) -> dict[Account, int]:
+        unpaid: dict[Account, int] = {}
         with self._transaction() as db:
             for account, amount in spent.items():
                 db.execute(
                     "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET settled = settled + excluded.settled",
                     (*account, amount),
                 )
-                self._reduce(db, slot, account, amount)
+                if missing := self._reduce(db, slot, account, amount):
+                    unpaid[account] = missing
             db.execute(
                 "INSERT INTO slots VALUES (?, ?) ON CONFLICT DO UPDATE SET accounted = excluded.accounted", (slot, upto)
             )
+        return unpaid
 
     def accounted(self, slot: str) -> int:
         with self._failing():
@@ -83,23 +90,22 @@ class SQLiteBudgets:
             db.execute("DELETE FROM slices WHERE slot = ?", (slot,))
 
     def usage(self, account: Account) -> tuple[int, int]:
-        with self._failing():
-            return self._usage(self._db, account)
+        with self._failing():  # one statement, so that nothing is settled between the two figures
+            row = self._db.execute(_USAGE, (*account, *account)).fetchone()
+        return int(row[0]), int(row[1])
 
     def close(self) -> None:
         self._db.close()
 
-    def _usage(self, db: sqlite3.Connection, account: Account) -> tuple[int, int]:
-        settled = db.execute("SELECT settled FROM accounts WHERE scope = ? AND window = ?", account).fetchone()
-        held = db.execute("SELECT sum(outstanding) FROM slices WHERE scope = ? AND window = ?", account).fetchone()
-        return (int(settled[0]) if settled else 0), int(held[0] or 0)
-
-    def _reduce(self, db: sqlite3.Connection, slot: str, account: Account, amount: int) -> None:
-        """Never below zero: an attempt that cost more than was set aside has been charged in `settled` all the same."""
-        db.execute(
-            "UPDATE slices SET outstanding = max(0, outstanding - ?) WHERE slot = ? AND scope = ? AND window = ?",
-            (amount, slot, *account),
-        )
+    def _reduce(self, db: sqlite3.Connection, slot: str, account: Account, amount: int) -> int:
+        """What the slice could not pay.  Never below zero: an attempt that cost more than was set aside has been
+        charged in `settled` all the same."""
+        where = "WHERE slot = ? AND scope = ? AND window = ?"
+        row = db.execute(f"SELECT outstanding FROM slices {where}", (slot, *account)).fetchone()
+        outstanding = int(row[0]) if row else 0
+        left = max(0, outstanding - amount)
+        db.execute(f"UPDATE slices SET outstanding = ? {where}", (left, slot, *account))
+        return max(0, amount - outstanding)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -107,14 +113,15 @@ class SQLiteBudgets:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:  # overflow: an amount of more than 64 bits
             raise StoreFailed(f"the budget store {self._path.name} failed: {type(error).__name__}") from None

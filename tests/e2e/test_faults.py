@@ -37,7 +37,13 @@ def config(home: str, cloud: str | None = None, **more: Any) -> dict[str, Any]:
     engines: dict[str, Any] = {"home": {"kind": "vllm", "replicas": [home], "models": {"m": {}}, "timeouts": TIMEOUTS}}
     models = ["home/m"]
     if cloud is not None:
-        engines["sky"] = {"kind": "openai", "replicas": [cloud], "boundary": "cloud", "models": {"gpt-4o": {}}, "timeouts": TIMEOUTS}
+        engines["sky"] = {
+            "kind": "openai",
+            "replicas": [cloud],
+            "boundary": "cloud",
+            "models": {"gpt-4o": {}},
+            "timeouts": TIMEOUTS,
+        }
         models.append("sky/gpt-4o")
     return {"engines": engines, "models": {"m": models}, **more}
 
@@ -100,24 +106,29 @@ RETRYABLE = {
 @pytest.mark.parametrize("fault", RETRYABLE)
 async def test_a_fault_before_the_commit_overflows_to_the_next_candidate(fault: str, tmp_path: Path) -> None:
     script, code = RETRYABLE[fault]
-    async with ScriptedEngine(script) as home, ScriptedEngine(answering(completion("from the cloud", "gpt-4o"))) as cloud:
-        async with running(config(home.url, cloud.url), tmp_path) as spillway:
-            answer = await ask(spillway.port, "/v1/chat/completions", CHAT)
-            assert answer.status == 200
-            assert answer.headers["x-spillway-target"] == "sky/gpt-4o"
-            assert answer.json()["model"] == "m"  # the client's own name comes back
-            first, second = records(spillway, Outcome)
-            assert (first.target, first.ending, first.error) == ("home/m", "failed", code)
-            assert (second.target, second.ending) == ("sky/gpt-4o", "completed")
-            assert [decision.attempt for decision in records(spillway, Decision)] == [0, 1]
+    async with (
+        ScriptedEngine(script) as home,
+        ScriptedEngine(answering(completion("from the cloud", "gpt-4o"))) as cloud,
+        running(config(home.url, cloud.url), tmp_path) as spillway,
+    ):
+        answer = await ask(spillway.port, "/v1/chat/completions", CHAT)
+        assert answer.status == 200
+        assert answer.headers["x-spillway-target"] == "sky/gpt-4o"
+        assert answer.json()["model"] == "m"  # the client's own name comes back
+        first, second = records(spillway, Outcome)
+        assert (first.target, first.ending, first.error) == ("home/m", "failed", code)
+        assert (second.target, second.ending) == ("sky/gpt-4o", "completed")
+        assert [decision.attempt for decision in records(spillway, Decision)] == [0, 1]
 
 
 async def test_connection_refused_overflows(tmp_path: Path) -> None:
-    async with ScriptedEngine(answering(completion())) as cloud:
-        async with running(config("http://127.0.0.1:1", cloud.url), tmp_path) as spillway:
-            answer = await ask(spillway.port, "/v1/chat/completions", CHAT)
-            assert (answer.status, answer.headers["x-spillway-target"]) == (200, "sky/gpt-4o")
-            assert records(spillway, Outcome)[0].error == "connect_failed"
+    async with (
+        ScriptedEngine(answering(completion())) as cloud,
+        running(config("http://127.0.0.1:1", cloud.url), tmp_path) as spillway,
+    ):
+        answer = await ask(spillway.port, "/v1/chat/completions", CHAT)
+        assert (answer.status, answer.headers["x-spillway-target"]) == (200, "sky/gpt-4o")
+        assert records(spillway, Outcome)[0].error == "connect_failed"
 
 
 async def test_law_06_an_error_in_the_first_event_counts_as_before_the_commit(tmp_path: Path) -> None:
@@ -158,7 +169,9 @@ BROKEN_STREAMS = {
 
 @pytest.mark.parametrize("fault", BROKEN_STREAMS)
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-async def test_law_05_a_stream_that_breaks_after_the_commit_ends_in_an_error_event(fault: str, path: str, tmp_path: Path) -> None:
+async def test_law_05_a_stream_that_breaks_after_the_commit_ends_in_an_error_event(
+    fault: str, path: str, tmp_path: Path
+) -> None:
     script, code = BROKEN_STREAMS[fault]
     async with ScriptedEngine(script) as home, ScriptedEngine(streaming(chat_chunks(["never"]))) as cloud:
         async with running(config(home.url, cloud.url), tmp_path) as spillway:
@@ -182,23 +195,25 @@ async def test_an_error_event_of_the_engine_in_mid_stream_reaches_the_client_as_
 
 
 async def test_an_over_long_prompt_that_answers_nothing_is_no_success(tmp_path: Path) -> None:
-    async with ScriptedEngine(streaming([])) as home:
-        async with running(config(home.url), tmp_path) as spillway:
-            answer = await ask(spillway.port, "/v1/chat/completions", {**CHAT, "stream": True})
-            assert answer.status == 502
-            assert answer.json()["error"]["code"] == "truncated_answer"
+    async with ScriptedEngine(streaming([])) as home, running(config(home.url), tmp_path) as spillway:
+        answer = await ask(spillway.port, "/v1/chat/completions", {**CHAT, "stream": True})
+        assert answer.status == 502
+        assert answer.json()["error"]["code"] == "truncated_answer"
 
 
 async def test_a_request_that_the_engine_rejects_is_not_tried_elsewhere_and_passes_as_it_is(tmp_path: Path) -> None:
     body = b'{"error":{"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":2048}}'
-    async with ScriptedEngine(answering(body, 400, [("x-request-id", "theirs")])) as home:
-        async with ScriptedEngine(answering(completion())) as cloud, running(config(home.url, cloud.url), tmp_path) as spillway:
-            answer = await ask(spillway.port, "/v1/chat/completions", CHAT)
-            assert (answer.status, answer.body, answer.headers["x-request-id"]) == (400, body, "theirs")
-            assert not cloud.requests
-            translated = await ask(spillway.port, "/v1/messages", {**CHAT, "max_tokens": 5})
-            assert (translated.status, translated.json()["type"]) == (400, "error")
-            assert translated.json()["error"]["type"] == "invalid_request_error"
+    async with (
+        ScriptedEngine(answering(body, 400, [("x-request-id", "theirs")])) as home,
+        ScriptedEngine(answering(completion())) as cloud,
+        running(config(home.url, cloud.url), tmp_path) as spillway,
+    ):
+        answer = await ask(spillway.port, "/v1/chat/completions", CHAT)
+        assert (answer.status, answer.body, answer.headers["x-request-id"]) == (400, body, "theirs")
+        assert not cloud.requests
+        translated = await ask(spillway.port, "/v1/messages", {**CHAT, "max_tokens": 5})
+        assert (translated.status, translated.json()["type"]) == (400, "error")
+        assert translated.json()["error"]["type"] == "invalid_request_error"
 
 
 async def test_retry_after_of_the_last_engine_reaches_the_client(tmp_path: Path) -> None:
@@ -312,7 +327,12 @@ async def test_law_01_what_must_stay_local_reaches_no_cloud_on_any_path(tmp_path
         async with running(config(home.url, cloud.url), tmp_path) as spillway:
             for path in ("/v1/chat/completions", "/v1/messages"):
                 for stream in (False, True):
-                    body = {**CHAT, "messages": [{"role": "user", "content": f"ssn {secret}"}], "stream": stream, "max_tokens": 5}
+                    body = {
+                        **CHAT,
+                        "messages": [{"role": "user", "content": f"ssn {secret}"}],
+                        "stream": stream,
+                        "max_tokens": 5,
+                    }
                     answer = await ask(spillway.port, path, body)
                     assert answer.status == 503, answer.body
                     assert answer.headers["x-spillway-action"] == "keep_local"
@@ -370,7 +390,14 @@ async def test_law_12_every_answer_has_an_id_that_the_log_explains(tmp_path: Pat
 
 
 async def test_credentials_of_the_client_never_reach_an_engine(tmp_path: Path) -> None:
-    headers = {"authorization": "Bearer spw_mine", "x-api-key": "spw_mine", "cookie": "a=b", "x-spillway-tags": "a=b", "connection": "x-odd", "x-odd": "1"}
+    headers = {
+        "authorization": "Bearer spw_mine",
+        "x-api-key": "spw_mine",
+        "cookie": "a=b",
+        "x-spillway-tags": "a=b",
+        "connection": "x-odd",
+        "x-odd": "1",
+    }
     async with ScriptedEngine(answering(completion())) as home, running(config(home.url), tmp_path) as spillway:
         answer = await ask(spillway.port, "/v1/chat/completions?a=1&key=spw_mine", CHAT, headers)
         assert answer.status == 200
@@ -383,11 +410,29 @@ async def test_the_anthropic_stream_of_an_anthropic_cloud_passes_byte_for_byte(t
     events = message_events(["a", "b"])
     async with ScriptedEngine(streaming(events)) as cloud:
         settings = {
-            "engines": {"claude": {"kind": "anthropic", "replicas": [cloud.url], "boundary": "cloud", "models": {"*": {}}, "key": {"env": "K"}}},
+            "engines": {
+                "claude": {
+                    "kind": "anthropic",
+                    "replicas": [cloud.url],
+                    "boundary": "cloud",
+                    "models": {"*": {}},
+                    "key": {"env": "K"},
+                }
+            },
         }
         async with running(settings, tmp_path, environ={"K": "theirs"}) as spillway:
-            body = {"model": "claude-haiku-4-5", "max_tokens": 10, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-            answer = await ask(spillway.port, "/v1/messages?beta=true", body, {"anthropic-beta": "a-1", "anthropic-version": "2023-06-01"})
+            body = {
+                "model": "claude-haiku-4-5",
+                "max_tokens": 10,
+                "stream": True,
+                "messages": [{"role": "user", "content": "hi"}],
+            }
+            answer = await ask(
+                spillway.port,
+                "/v1/messages?beta=true",
+                body,
+                {"anthropic-beta": "a-1", "anthropic-version": "2023-06-01"},
+            )
             assert answer.body == b"".join(events)
             (received,) = cloud.requests
             assert received.headers["x-api-key"] == "theirs"

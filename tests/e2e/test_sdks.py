@@ -13,7 +13,17 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from scripted import Play, Received, ScriptedEngine, answering, chat_chunks, completion, message, message_events, streaming
+from scripted import (
+    Play,
+    Received,
+    ScriptedEngine,
+    answering,
+    chat_chunks,
+    completion,
+    message,
+    message_events,
+    streaming,
+)
 from stack import Command, command, llamacpp, running
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +39,12 @@ def spillway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
             "cpu": {"kind": "llama.cpp", "replicas": [chat], "models": {"smoke-test": {"context": 2048}}},
             "vec": {"kind": "llama.cpp", "replicas": [vectors], "models": {"vectors": {"embeddings": True}}},
         }
-        models = {"smoke-test": ["cpu/smoke-test"], "gpt-4o": ["cpu/smoke-test"], "claude-sonnet-4-6": ["cpu/smoke-test"], "vectors": ["vec/vectors"]}
+        models = {
+            "smoke-test": ["cpu/smoke-test"],
+            "gpt-4o": ["cpu/smoke-test"],
+            "claude-sonnet-4-6": ["cpu/smoke-test"],
+            "vectors": ["vec/vectors"],
+        }
         with command({"engines": engines, "models": models}, directory) as started:
             yield started
 
@@ -59,14 +74,20 @@ def test_openai_streamed(client: openai.OpenAI) -> None:
     chunks = list(client.chat.completions.create(model="gpt-4o", messages=HELLO, max_tokens=12, stream=True))
     assert all(chunk.model == "gpt-4o" and chunk.usage is None for chunk in chunks)
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] in ("stop", "length")
-    with_usage = list(client.chat.completions.create(model="gpt-4o", messages=HELLO, max_tokens=5, stream=True, stream_options={"include_usage": True}))
+    with_usage = list(
+        client.chat.completions.create(
+            model="gpt-4o", messages=HELLO, max_tokens=5, stream=True, stream_options={"include_usage": True}
+        )
+    )
     assert with_usage[-1].usage is not None and with_usage[-1].choices == []
 
 
 def test_openai_embeddings(client: openai.OpenAI) -> None:
     answer = client.embeddings.create(model="vectors", input=["hello", "there"])
     assert [len(row.embedding) for row in answer.data] == [64, 64]
-    assert len(client.embeddings.create(model="vectors", input="hello", encoding_format="float").data[0].embedding) == 64
+    assert (
+        len(client.embeddings.create(model="vectors", input="hello", encoding_format="float").data[0].embedding) == 64
+    )
 
 
 def test_openai_models(client: openai.OpenAI) -> None:
@@ -132,7 +153,9 @@ def test_langchain_of_both(spillway: Command) -> None:
     other = ChatAnthropic(model="claude-sonnet-4-6", base_url=spillway.url, api_key="any", max_retries=0, max_tokens=10)
     assert other.invoke("hello").usage_metadata["output_tokens"] > 0
     assert list(other.stream("hello"))
-    vectors = OpenAIEmbeddings(model="vectors", base_url=f"{spillway.url}/v1", api_key="any", check_embedding_ctx_length=False)
+    vectors = OpenAIEmbeddings(
+        model="vectors", base_url=f"{spillway.url}/v1", api_key="any", check_embedding_ctx_length=False
+    )
     assert len(vectors.embed_query("hello")) == 64
 
 
@@ -142,7 +165,12 @@ def test_the_javascript_sdk(spillway: Command) -> None:
     if not (folder / "node_modules" / "openai").exists():
         pytest.fail("the JavaScript SDK is not installed: run `make node-sdk`")
     done = subprocess.run(
-        ["node", "sdk.mjs"], cwd=folder, capture_output=True, text=True, timeout=60, env={**os.environ, "BASE_URL": f"{spillway.url}/v1"}
+        ["node", "sdk.mjs"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "BASE_URL": f"{spillway.url}/v1"},
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -153,7 +181,14 @@ def test_the_javascript_sdk(spillway: Command) -> None:
 # --- across the dialects, against engines that are scripted ------------------------------------------------
 
 
-TOOL = {"type": "function", "function": {"name": "look", "description": "looks", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "looks",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
@@ -165,18 +200,30 @@ async def clouds(tmp_path: Path) -> AsyncIterator[tuple[int, ScriptedEngine, Scr
         if b'"tools"' in received.body:
             call = {"id": "call.1", "type": "function", "function": {"name": "look", "arguments": '{"city":"Bonn"}'}}
             row = completion()
-            row["choices"][0] |= {"finish_reason": "tool_calls", "message": {"role": "assistant", "content": None, "tool_calls": [call]}}
+            row["choices"][0] |= {
+                "finish_reason": "tool_calls",
+                "message": {"role": "assistant", "content": None, "tool_calls": [call]},
+            }
             await answering(row)(received, play)
         else:
-            await (streaming(chat_chunks(["he", "llo"])) if received.json()["stream"] else answering(completion("hello")))(received, play)
+            await (
+                streaming(chat_chunks(["he", "llo"])) if received.json()["stream"] else answering(completion("hello"))
+            )(received, play)
 
     async def like_anthropic(received: Received, play: Play) -> None:
         if b'"tools"' in received.body:
             row = message()
-            row |= {"stop_reason": "tool_use", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"city": "Bonn"}}]}
+            row |= {
+                "stop_reason": "tool_use",
+                "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"city": "Bonn"}}],
+            }
             await answering(row)(received, play)
         else:
-            await (streaming(message_events(["he", "llo"])) if received.json().get("stream") else answering(message("hello")))(received, play)
+            await (
+                streaming(message_events(["he", "llo"]))
+                if received.json().get("stream")
+                else answering(message("hello"))
+            )(received, play)
 
     async with ScriptedEngine(like_openai) as one, ScriptedEngine(like_anthropic) as two:
         engines = {
@@ -191,22 +238,43 @@ async def test_the_openai_sdk_reaches_anthropic(clouds: tuple[int, ScriptedEngin
     port, _, engine = clouds
     async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0) as client:
         ask = client.chat.completions.create
-        said = await ask(model="claude-haiku-4-5", messages=[{"role": "system", "content": "brief"}, *HELLO], stop=["x"], temperature=0.5)
+        said = await ask(
+            model="claude-haiku-4-5",
+            messages=[{"role": "system", "content": "brief"}, *HELLO],
+            stop=["x"],
+            temperature=0.5,
+        )
         assert said.choices[0].message.content == "hello" and said.choices[0].finish_reason == "stop"
         assert said.usage is not None and said.usage.prompt_tokens == 7
         sent = engine.requests[-1].json()
-        assert sent["system"] == [{"type": "text", "text": "brief"}] and sent["stop_sequences"] == ["x"] and sent["max_tokens"] > 0
+        assert (
+            sent["system"] == [{"type": "text", "text": "brief"}]
+            and sent["stop_sequences"] == ["x"]
+            and sent["max_tokens"] > 0
+        )
         text = ""
         async for chunk in await ask(model="claude-haiku-4-5", messages=HELLO, stream=True):
             text += chunk.choices[0].delta.content or "" if chunk.choices else ""
         assert text == "hello"
-        parts: Any = [{"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
-        called = await ask(model="claude-haiku-4-5", messages=[{"role": "user", "content": parts}], tools=[TOOL], tool_choice="required")
+        parts: Any = [
+            {"type": "text", "text": "what"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+        ]
+        called = await ask(
+            model="claude-haiku-4-5",
+            messages=[{"role": "user", "content": parts}],
+            tools=[TOOL],
+            tool_choice="required",
+        )
         call = called.choices[0].message.tool_calls[0]  # type: ignore[index]
         assert (call.id, json.loads(call.function.arguments)) == ("toolu_1", {"city": "Bonn"})  # type: ignore[union-attr]
         sent = engine.requests[-1].json()
         assert sent["tool_choice"] == {"type": "any"} and sent["messages"][0]["content"][1]["source"]["data"] == PIXEL
-        history: Any = [*HELLO, called.choices[0].message, {"role": "tool", "tool_call_id": "toolu_1", "content": "rain"}]
+        history: Any = [
+            *HELLO,
+            called.choices[0].message,
+            {"role": "tool", "tool_call_id": "toolu_1", "content": "rain"},
+        ]
         await ask(model="claude-haiku-4-5", messages=history)
         assert engine.requests[-1].json()["messages"][2]["content"][0]["type"] == "tool_result"
 
@@ -214,20 +282,33 @@ async def test_the_openai_sdk_reaches_anthropic(clouds: tuple[int, ScriptedEngin
 async def test_the_anthropic_sdk_reaches_openai(clouds: tuple[int, ScriptedEngine, ScriptedEngine]) -> None:
     port, engine, _ = clouds
     async with anthropic.AsyncAnthropic(base_url=f"http://127.0.0.1:{port}", api_key="any", max_retries=0) as client:
-        said = await client.messages.create(model="gpt-4o", messages=HELLO, max_tokens=20, system="brief", stop_sequences=["x"])
+        said = await client.messages.create(
+            model="gpt-4o", messages=HELLO, max_tokens=20, system="brief", stop_sequences=["x"]
+        )
         assert said.content[0].text == "hello" and said.stop_reason == "end_turn"  # type: ignore[union-attr]
         assert engine.requests[-1].json()["messages"][0] == {"role": "system", "content": "brief"}
         async with client.messages.stream(model="gpt-4o", messages=HELLO, max_tokens=20) as stream:
             assert await stream.get_final_text() == "hello"
             assert (await stream.get_final_message()).usage.output_tokens == 2
         tool: Any = {"name": "look", "input_schema": {"type": "object"}}
-        called = await client.messages.create(model="gpt-4o", messages=HELLO, max_tokens=20, tools=[tool], tool_choice={"type": "any"})
+        called = await client.messages.create(
+            model="gpt-4o", messages=HELLO, max_tokens=20, tools=[tool], tool_choice={"type": "any"}
+        )
         block = called.content[0]
-        assert (block.type, block.id, block.input, called.stop_reason) == ("tool_use", "call_1", {"city": "Bonn"}, "tool_use")  # type: ignore[union-attr]
+        assert (block.type, block.id, block.input, called.stop_reason) == (
+            "tool_use",
+            "call_1",
+            {"city": "Bonn"},
+            "tool_use",
+        )  # type: ignore[union-attr]
         result: Any = {"type": "tool_result", "tool_use_id": "call_1", "content": "rain", "is_error": True}
         history: Any = [*HELLO, {"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}]
         await client.messages.create(model="gpt-4o", messages=history, max_tokens=20)
-        assert engine.requests[-1].json()["messages"][2] == {"role": "tool", "tool_call_id": "call_1", "content": "Error: rain"}
+        assert engine.requests[-1].json()["messages"][2] == {
+            "role": "tool",
+            "tool_call_id": "call_1",
+            "content": "Error: rain",
+        }
 
 
 UNTRANSLATABLE: list[tuple[str, dict[str, Any], str]] = [

@@ -60,7 +60,10 @@ def test_every_single_cut_point(name: str) -> None:
 
 
 @given(
-    lines=st.lists(st.sampled_from([b"data: a", b"data:b", b"data: \xc3\xa9", b": ping", b"event: x", b"id: 1", b"", b"data: {}"]), max_size=12),
+    lines=st.lists(
+        st.sampled_from([b"data: a", b"data:b", b"data: \xc3\xa9", b": ping", b"event: x", b"id: 1", b"", b"data: {}"]),
+        max_size=12,
+    ),
     ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=12, max_size=12),
     at=CUTS,
 )
@@ -100,11 +103,22 @@ def test_an_event_past_the_limit_is_an_error() -> None:
 
 def request(dialect: str, **more: Any) -> Request:
     body = {"model": "mine", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}], **more}
-    return {"openai": openai.DIALECT, "anthropic": anthropic.DIALECT}[dialect].parse(Operation.CHAT, json.dumps(body).encode(), {})
+    return {"openai": openai.DIALECT, "anthropic": anthropic.DIALECT}[dialect].parse(
+        Operation.CHAT, json.dumps(body).encode(), {}
+    )
 
 
-def session_output(stream: bytes, pieces: list[bytes], client: Dialect, engine: Dialect, **options: Any) -> tuple[bytes, StreamSession]:
-    session = StreamSession(request(client.name), client, engine, answer_id="1", created=1, **{"restore_model": False, "strip_usage": False, **options})
+def session_output(
+    stream: bytes, pieces: list[bytes], client: Dialect, engine: Dialect, **options: Any
+) -> tuple[bytes, StreamSession]:
+    session = StreamSession(
+        request(client.name),
+        client,
+        engine,
+        answer_id="1",
+        created=1,
+        **{"restore_model": False, "strip_usage": False, **options},
+    )
     out = b"".join(session.feed(piece) for piece in pieces)
     return out + session.end(), session
 

@@ -69,7 +69,12 @@ class Stream:
 
 def request_bytes(path: str, body: Any, headers: Mapping[str, str] | None = None, method: str = "POST") -> bytes:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = {"host": "127.0.0.1", "content-type": "application/json", "content-length": str(len(raw)), **(headers or {})}
+    lines = {
+        "host": "127.0.0.1",
+        "content-type": "application/json",
+        "content-length": str(len(raw)),
+        **(headers or {}),
+    }
     head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
     return head.encode() + raw
 
@@ -80,7 +85,9 @@ async def open_stream(port: int, path: str, body: Any, headers: Mapping[str, str
     return Stream(reader, writer)
 
 
-async def ask(port: int, path: str, body: Any = b"", headers: Mapping[str, str] | None = None, method: str = "POST") -> Answer:
+async def ask(
+    port: int, path: str, body: Any = b"", headers: Mapping[str, str] | None = None, method: str = "POST"
+) -> Answer:
     """One request on a connection of its own; raises `BrokenEnd` where the answer's framing breaks off."""
     return await raw(port, request_bytes(path, body, headers, method))
 

@@ -15,14 +15,28 @@ def _event(name: str, **fields: Any) -> bytes:
 
 
 def _chunk(model: str, choices: list[Any], **more: Any) -> bytes:
-    return _data({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1795403507, "model": model, "choices": choices, **more})
+    return _data(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1795403507,
+            "model": model,
+            "choices": choices,
+            **more,
+        }
+    )
 
 
 def _delta(finish: str | None = None, **delta: Any) -> list[Any]:
     return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 
-_USAGE = {"prompt_tokens": 16, "completion_tokens": 4, "total_tokens": 20, "prompt_tokens_details": {"cached_tokens": 15}}
+_USAGE = {
+    "prompt_tokens": 16,
+    "completion_tokens": 4,
+    "total_tokens": 20,
+    "prompt_tokens_details": {"cached_tokens": 15},
+}
 DONE = b"data: [DONE]\n\n"
 
 LLAMACPP = b"".join(
@@ -66,7 +80,12 @@ def _call(index: int, arguments: str, **first: Any) -> dict[str, Any]:
 OPENAI_TOOLS = b"".join(
     [
         _chunk("gpt", []),  # Azure begins with an empty list of choices
-        _chunk("gpt", _delta(role="assistant", content=None, tool_calls=[_call(0, "", id="call_a", type="function", name="look")])),
+        _chunk(
+            "gpt",
+            _delta(
+                role="assistant", content=None, tool_calls=[_call(0, "", id="call_a", type="function", name="look")]
+            ),
+        ),
         _chunk("gpt", _delta(tool_calls=[_call(0, '{"ci')])),
         _chunk("gpt", _delta(tool_calls=[_call(1, "", id="call_b", type="function", name="find")])),
         _chunk("gpt", _delta(tool_calls=[_call(1, '{"q":'), _call(0, 'ty":"Köln"}')])),

@@ -23,7 +23,9 @@ from typing import Any
 class Received:
     """One request as it came."""
 
-    def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes, raw: bytes, connection: int) -> None:
+    def __init__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, raw: bytes, connection: int
+    ) -> None:
         self.method = method
         self.path = path
         self.headers = headers  # lower case
@@ -144,7 +146,10 @@ async def _read_request(reader: asyncio.StreamReader, number: int) -> Received |
 def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> bytes:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     extra = "".join(f"{name}: {text}\r\n" for name, text in headers)
-    return f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}\r\n".encode()
+        + body
+    )
 
 
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -184,7 +189,14 @@ def chat_chunks(words: Sequence[str], *, usage: bool = True, model: str = "m") -
     """A chat completion stream as an OpenAI-compatible engine sends it."""
 
     def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
-        row = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": choices, **more}
+        row = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": model,
+            "choices": choices,
+            **more,
+        }
         return b"data: " + json.dumps(row).encode() + b"\n\n"
 
     def delta(value: dict[str, Any], finish: str | None = None) -> list[dict[str, Any]]:
@@ -194,7 +206,9 @@ def chat_chunks(words: Sequence[str], *, usage: bool = True, model: str = "m") -
     events += [event(delta({"content": word})) for word in words]
     events.append(event(delta({}, "stop")))
     if usage:
-        events.append(event([], usage={"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}))
+        events.append(
+            event([], usage={"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)})
+        )
     return [*events, b"data: [DONE]\n\n"]
 
 
@@ -223,7 +237,11 @@ def message_events(words: Sequence[str], *, model: str = "m") -> list[bytes]:
         event("ping"),
         *(event("content_block_delta", index=0, delta={"type": "text_delta", "text": word}) for word in words),
         event("content_block_stop", index=0),
-        event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage={"output_tokens": len(words)}),
+        event(
+            "message_delta",
+            delta={"stop_reason": "end_turn", "stop_sequence": None},
+            usage={"output_tokens": len(words)},
+        ),
         event("message_stop"),
     ]
 
