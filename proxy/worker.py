@@ -26,6 +26,7 @@ from proxy.config import Settings
 from proxy.stall import StallMeter
 
 BACKLOG = 1024
+SWITCH_SECONDS = 0.0002
 STALL_VARIABLE = "SPILLWAY_LOOP_STALL"
 """Names a file that gets the event loop's stalls at exit, for the benchmark."""
 
@@ -59,9 +60,14 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
     meter = StallMeter(loop)
     if path := os.environ.get(STALL_VARIABLE):
         meter.start()
-    # What was built at start lives for ever: the collector need not look at it again.
+    # What was built at start lives for ever: the collector need not look at it again.  Requests make hardly any
+    # cycles, so it looks seldom.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    # The journal's and the ledger's threads work in Python, too: with the default of 5 ms each of them could keep
+    # the event loop waiting that long.
+    sys.setswitchinterval(SWITCH_SECONDS)
     print("ready", flush=True)
     await stop.wait()
     await _drain(worker, server, settings)
