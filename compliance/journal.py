@@ -127,12 +127,14 @@ class Journal:
             raise JournalDamaged("frontier.json does not fit its own root")
         self._checkpointed = mark["size"]
         self._last_kind = mark["last_kind"]
+        self._last_at = mark["last_at"]
+        there = 0
         for path in segments:
             first = int(path.stem.removeprefix("segment-"))
             if path == segments[-1] or first + self._segment_records > self._frontier.size:
-                self._replay(path, first, is_last=path == segments[-1])
-        if self._frontier.size < self._checkpointed:
-            raise JournalDamaged(f"the log has {self._frontier.size} records, its checkpoint says {self._checkpointed}")
+                there = self._replay(path, first, is_last=path == segments[-1])
+        if there < self._checkpointed:
+            raise JournalDamaged(f"the log has {there} records, its checkpoint says {self._checkpointed}")
         self.next_seq = self._frontier.size
         self.durable_seq = self.next_seq - 1
         self.clean = self._last_kind in ("stopped", "")
@@ -150,8 +152,8 @@ class Journal:
             self._offset = self._file.tell()
             self._file_records = self.next_seq - int(segments[-1].stem.removeprefix("segment-"))
 
-    def _replay(self, path: Path, first: int, *, is_last: bool) -> None:
-        """Hash what came after the checkpoint; cut a torn tail off the last segment."""
+    def _replay(self, path: Path, first: int, *, is_last: bool) -> int:
+        """Hash what came after the checkpoint; cut a torn tail off the last segment.  The sequence after its last record."""
         with open(path, "r+b") as file:
             seq = first
             good = 0
@@ -172,11 +174,19 @@ class Journal:
                 self.cut_bytes = file.tell() - good
                 file.truncate(good)
                 os.fsync(file.fileno())
+        return seq
 
     def _load_mark(self) -> dict[str, Any]:
         path = self.directory / "frontier.json"
         if not path.exists():
-            return {"size": 0, "frontier": [], "root": Frontier().root().hex(), "last_kind": "", "oldest_open": 0}
+            return {
+                "size": 0,
+                "frontier": [],
+                "root": Frontier().root().hex(),
+                "last_kind": "",
+                "last_at": 0,
+                "oldest_open": 0,
+            }
         mark: dict[str, Any] = json.loads(path.read_text())
         return mark
 
@@ -332,6 +342,7 @@ class Journal:
             "frontier": [h.hex() for h in self._frontier.hashes],
             "root": root.hex(),
             "last_kind": self._last_kind,
+            "last_at": self._last_at,
             "oldest_open": next(iter(self._open.values()), self._frontier.size),
         }
         part = self.directory / "frontier.json.part"

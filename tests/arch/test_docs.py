@@ -58,7 +58,9 @@ def test_the_configuration_of_the_readme_loads() -> None:
 
 
 def test_every_file_that_a_document_names_is_there() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for text in (README, THREATS):
         for name in re.findall(r"`((?:proxy|policies|engines|compliance|tests|deploy)/[A-Za-z0-9_./-]+)`", text):
             assert name in listed or any(path.startswith(name.rstrip("/") + "/") for path in listed), name

@@ -36,11 +36,15 @@ def test_every_dependency_has_its_reason_and_is_pinned_with_hashes() -> None:
     assert all("#" in line for line in lines)
     for name in ("run.txt", "test.txt"):
         text = (ROOT / "requirements" / name).read_text()
-        pinned = {re.split(r"[\[=]", line)[0].lower().replace("_", "-") for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)}
+        pinned = {
+            re.split(r"[\[=]", line)[0].lower().replace("_", "-")
+            for line in text.splitlines()
+            if re.match(r"[A-Za-z0-9]", line)
+        }
         wanted = {re.split(r"[\[>=<]", row)[0].lower() for row in PROJECT["dependencies"]}
         assert wanted <= pinned
         assert text.count("==") <= text.count("--hash=sha256:")
-        assert not re.search(r"https?://|--(index|extra-index|find-links|trusted)|file:", text)
+        assert not re.search(r"https?://|^--(index|extra-index|find-links|trusted)|file://", text, re.MULTILINE)
 
 
 def test_lock_files_name_no_address() -> None:
@@ -60,5 +64,9 @@ def test_nothing_says_that_it_is_unfinished() -> None:
 
 
 def test_only_the_door_speaks_aiohttp() -> None:
-    speakers = {path.relative_to(ROOT).as_posix() for path in tracked("*.py") if re.search(r"^\s*(import|from) aiohttp", path.read_text(), re.MULTILINE)}
+    speakers = {
+        path.relative_to(ROOT).as_posix()
+        for path in tracked("*.py")
+        if re.search(r"^\s*(import|from) aiohttp", path.read_text(), re.MULTILINE)
+    }
     assert speakers == {"proxy/ingress.py"}
