@@ -3,19 +3,29 @@
 Keys are scanned like values, long numbers like strings (an SSN needs no quotes), and JSON inside a string
 is looked into where its escapes could hide something.  Images, audio, files and token arrays cannot be
 scanned: they are reported as opaque, never as clean.
+
+`collect` is the fast walk that every request takes; `located` walks again, with places, when something was
+found.  Both give the same strings in the same order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
+from compliance.model import TextField
+
 MAX_DEPTH = 64
+"""Nesting that is walked, JSON inside strings included."""
 NUMBER_DIGITS = 9
-"""Digits from which a number is scanned: the shortest identifier of the detectors has nine."""
+"""Digits of the shortest number that is an identifier.  One that is shorter by leading zeros gets them back."""
+
+_LEAST_NUMBER: int = 10 ** (NUMBER_DIGITS - 3)
+_SHORT = 255
+"""Characters up to which a string is scanned as text, whatever it looks like."""
 
 _OPAQUE_TYPES = frozenset(
     {
@@ -31,8 +41,10 @@ _OPAQUE_TYPES = frozenset(
         "video_url",
     }
 )
-_LEAST_NUMBER: int = 10 ** (NUMBER_DIGITS - 1)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]{256,}")
+_BASE64_KEYS = ("data", "file_data")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
+_EMBEDDED_BASE64 = re.compile(r";base64,[A-Za-z0-9+/_=-]{64}")
+_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 # Field names of the dialects themselves; any other key was chosen by a caller and is stored as `*`.
 KNOWN_KEYS = frozenset(
@@ -49,6 +61,15 @@ KNOWN_KEYS = frozenset(
 )
 _CALLERS = frozenset({"metadata", "parameters", "input_schema", "schema", "logit_bias", "arguments"})
 """Below these every key is the caller's own."""
+_LANES = {
+    "arguments": "tool_arguments",
+    "input": "tool_arguments",
+    "metadata": "metadata",
+    "user": "metadata",
+    "safety_identifier": "metadata",
+    "thinking": "reasoning",
+    "reasoning_content": "reasoning",
+}
 
 
 class TooDeep(ValueError):
@@ -56,7 +77,7 @@ class TooDeep(ValueError):
 
 
 class Fields:
-    """The strings of one value, in document order, and whether something in it is opaque."""
+    """The strings of one value, in document order, and how many parts of it are opaque."""
 
     __slots__ = ("opaque", "strings")
 
@@ -72,19 +93,25 @@ def collect(value: Any) -> Fields:
     return fields
 
 
-def _collect(value: Any, fields: Fields, add: Any, key: str, depth: int) -> None:
+def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, depth: int) -> None:
     kind = type(value)
     if kind is str:
-        if len(value) > 255 and unscannable(value, key):
-            fields.opaque += 1
-            return
+        if (len(value) > _SHORT and ";base64," in value) or key in _BASE64_KEYS:
+            opaque, text = _base64(value, key)
+            fields.opaque += opaque
+            if not text:
+                return
         add(value)
-        if "\\" in value and value.lstrip()[:1] in ("{", "["):
-            _collect_nested(value, fields, add, depth)
+        if "\\" in value:
+            inner = _decoded(value)
+            if type(inner) is str:
+                add(inner)
+            elif inner is not None:
+                _collect(inner, fields, add, "", depth + 1)
     elif kind is dict:
         if depth >= MAX_DEPTH:
             raise TooDeep
-        if value.get("type") in _OPAQUE_TYPES:
+        if "type" in value and _is_opaque(value):
             fields.opaque += 1
         for name, item in value.items():
             add(name)
@@ -94,70 +121,108 @@ def _collect(value: Any, fields: Fields, add: Any, key: str, depth: int) -> None
             raise TooDeep
         if key == "input" and value and is_tokens(value):
             fields.opaque += 1
-            return
         for item in value:
             _collect(item, fields, add, key, depth + 1)
-    elif kind is int:
-        if value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER:
-            add(str(value))
-    elif kind is float and abs(value) >= _LEAST_NUMBER:
-        add(f"{value:.0f}")
+    elif (kind is int or kind is float) and (value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
+        add(_number(value))
 
 
-def _collect_nested(text: str, fields: Fields, add: Any, depth: int) -> None:
-    """JSON inside a string: its escapes (\\u0034) could hide digits from a scan of the text as it is."""
-    try:
-        inner = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return
-    _collect(inner, fields, add, "", depth + 1)
+def located(value: Any) -> Iterator[TextField]:
+    """The strings of `value` with their places, in the order of `collect`; opaque parts stand between them.
+
+    `value` is one that `collect` took: nothing is refused here.
+    """
+    return _located(value, "", "", "text", False, 0)
 
 
-def paths(value: Any) -> Iterator[str]:
-    """The path of each string that `collect` gives, in the same order; then those of opaque parts, in theirs."""
-    opaque: list[str] = []
-    yield from _paths(value, "", "", False, opaque)
-    yield from opaque
-
-
-def _paths(value: Any, path: str, key: str, callers: bool, opaque: list[str]) -> Iterator[str]:
+def _located(value: Any, path: str, key: str, lane: str, callers: bool, depth: int) -> Iterator[TextField]:
     kind = type(value)
     if kind is str:
-        if len(value) > 255 and unscannable(value, key):
-            opaque.append(path)
-            return
-        yield path
-        if "\\" in value and value.lstrip()[:1] in ("{", "["):
-            try:
-                inner = msgspec.json.decode(value)
-            except (msgspec.DecodeError, RecursionError):
-                return
-            yield from _paths(inner, path, "", True, opaque)
+        yield from _located_string(value, path, key, lane, depth)
     elif kind is dict:
-        if value.get("type") in _OPAQUE_TYPES:
-            opaque.append(path)
+        if "type" in value and _is_opaque(value):
+            yield TextField(path, "opaque", "")
+        lane = _lane_of(value, lane)
         for name, item in value.items():
             shown = name if name in KNOWN_KEYS and not callers else "*"
             below = f"{path}.{shown}" if path else shown
-            yield below
-            yield from _paths(
-                item, below, name, callers or name in _CALLERS or (name == "input" and path != ""), opaque
+            inside = lane if callers or (name == "input" and path == "") else _LANES.get(name, lane)
+            yield TextField(below, inside, name)
+            yield from _located(
+                item, below, name, inside, callers or name in _CALLERS or (name == "input" and path != ""), depth + 1
             )
     elif kind is list:
         if key == "input" and value and is_tokens(value):
-            opaque.append(path)
-            return
+            yield TextField(path, "opaque", "")
         for index, item in enumerate(value):
-            yield from _paths(item, f"{path}[{index}]", key, callers, opaque)
-    elif (kind is int or kind is float) and abs(value) >= _LEAST_NUMBER:
-        yield path
+            yield from _located(item, f"{path}[{index}]", key, lane, callers, depth + 1)
+    elif (kind is int or kind is float) and (value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
+        yield TextField(path, lane, _number(value), exact=False)
 
 
-def unscannable(text: str, key: str) -> bool:
-    """Base64 of something else than text: a data: URL, or a long run of its alphabet under `data`."""
-    if text.startswith("data:") and ";base64," in text[:128]:
-        return True
-    return key in ("data", "file_data") and _BASE64.match(text) is not None
+def _located_string(value: str, path: str, key: str, lane: str, depth: int) -> Iterator[TextField]:
+    if (len(value) > _SHORT and ";base64," in value) or key in _BASE64_KEYS:
+        opaque, text = _base64(value, key)
+        if opaque:
+            yield TextField(path, "opaque", "")
+        if not text:
+            return
+    yield TextField(path, lane, value)
+    if "\\" in value:
+        inner = _decoded(value)
+        if type(inner) is str:
+            yield TextField(path, lane, inner, exact=False)
+        elif inner is not None:
+            for field in _located(inner, path, "", lane, True, depth + 1):
+                yield TextField(field.path, field.lane, field.text, exact=False)
+
+
+def _lane_of(value: dict[str, Any], lane: str) -> str:
+    """A tool's result is one by its message's role or its block's type."""
+    if value.get("role") == "tool" or value.get("type") == "tool_result":
+        return "tool_result"
+    return lane
+
+
+def _decoded(text: str) -> Any:
+    """What the escapes of `text` hide: a JSON value, or the text without them; None where they hide nothing."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            pass
+        except RecursionError:
+            raise TooDeep from None
+    plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text) if "\\u" in text else text
+    return plain if plain != text else None
+
+
+def _number(value: int | float) -> str:
+    """A number as the digits that an identifier would have had in quotes."""
+    return (str(value) if type(value) is int else f"{value:.0f}").zfill(NUMBER_DIGITS)
+
+
+def _is_opaque(value: dict[str, Any]) -> bool:
+    """A part whose content is not text: it says so by its type."""
+    kind = value["type"]
+    if type(kind) is not str or kind not in _OPAQUE_TYPES:
+        return False
+    source = value.get("source")
+    return not (kind == "document" and type(source) is dict and source.get("type") in ("text", "content"))
+
+
+def _base64(text: str, key: str) -> tuple[int, bool]:
+    """(opaque parts in a long string, whether it is to be scanned as text).
+
+    A data: URL, or base64 under a key that holds it, is opaque where it is base64 to its last character:
+    a prefix alone must not hide what follows it.
+    """
+    if len(text) <= _SHORT:
+        return 0, True
+    start = text.find(";base64,", 0, 128) + 8 if text.startswith("data:") else 0
+    if (start > 7 or key in _BASE64_KEYS) and _BASE64.fullmatch(text, start):
+        return 1, False
+    return (1 if _EMBEDDED_BASE64.search(text) else 0), True
 
 
 def is_tokens(value: list[Any]) -> bool:

@@ -12,6 +12,15 @@ LOCAL = "local"
 Action = Literal["allow", "redact", "keep_local", "block"]
 
 
+class TextField(Struct, frozen=True):
+    """One string of a request or answer, with its place.  Only for the moment of scanning: it carries text."""
+
+    path: str  # as in messages[2].content[0].text; keys that the caller chose are written `*`
+    lane: str  # text, tool_arguments, tool_result, reasoning, metadata; opaque where there is no text to scan
+    text: str
+    exact: bool = True  # False: `text` is a decoded form, so that offsets in it mean nothing to the original
+
+
 class Finding(Struct, frozen=True):
     """One identifier in one field.  Never carries the value.
 
@@ -19,7 +28,7 @@ class Finding(Struct, frozen=True):
     with keys that the caller chose written `*`.
     """
 
-    type: str  # card, ssn, email, secret; scan_failed where a detector broke or ran out of time
+    type: str  # card, ssn, email, secret; opaque, scan_failed where something was not scanned
     path: str
     start: int
     end: int

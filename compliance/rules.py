@@ -45,7 +45,8 @@ class Ruleset:
             return CLEAN
         action: Action = "allow"
         rule = "default"
-        for kind in {finding.type for finding in found}:
+        # In their order, not a set's: the same request names the same rule in every process.
+        for kind in dict.fromkeys([finding.type for finding in found]):
             decided, name = self._decide(kind, tenant)
             if _STRICTNESS[decided] > _STRICTNESS[action]:
                 action, rule = decided, name
@@ -54,11 +55,13 @@ class Ruleset:
         return Verdict(action, found, rule)
 
     def _decide(self, kind: str, tenant: str | None) -> tuple[Action, str]:
-        if kind == "scan_failed":
-            return "keep_local", "default: not scanned"  # no rule can call clean what was not looked at
         for rule in self._rules:
             if rule.matches(kind, tenant):
+                if kind == "scan_failed" and _STRICTNESS[rule.action] < _STRICTNESS["keep_local"]:
+                    break  # no rule can call clean what was not looked at
                 return rule.action, rule.name
+        if kind == "scan_failed":
+            return "keep_local", "default: not scanned"
         if kind == "opaque":
             return self._opaque, "default: opaque"
         return "keep_local", f"default: {kind} stays local"

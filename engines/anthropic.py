@@ -15,7 +15,7 @@ from engines.base import EventDecoder, EventEncoder
 from engines.model import BadRequest, Conversation, DialectName, ErrorInfo, Event, Operation, Request
 from engines.openai import boolean, model_name, refuse_duplicates, seconds, whole
 from engines.openai_answers import neutral_type
-from engines.rawjson import parse_object, replace
+from engines.rawjson import UNREADABLE, parse_object, replace
 from engines.sse import event_bytes
 
 _TRAVELLING = ("anthropic-version", "anthropic-beta")
@@ -103,7 +103,7 @@ class Anthropic:
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
         try:
             value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             value = None
         info = anthropic_answers.error_of(value.get("error") if isinstance(value, dict) else None, status)
         return msgspec.structs.replace(info, type=neutral_type(status), retry_after=seconds(headers.get("retry-after")))

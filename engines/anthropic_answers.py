@@ -35,6 +35,7 @@ from engines.model import (
     Usage,
     UsageReport,
 )
+from engines.rawjson import UNREADABLE
 from engines.sse import event_bytes
 
 _STOP: dict[str, FinishReason] = {
@@ -164,7 +165,7 @@ class Decoder:
             return (Ping(),)
         try:
             event = _event(frame.data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             raise MalformedAnswer("an event is not one of the Messages API") from None
         kind = event.type
         if kind == "content_block_delta" and event.delta is not None:
@@ -229,7 +230,7 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
     """A whole message as events; a token count is a usage."""
     try:
         message = _message(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise MalformedAnswer("the answer is not a message") from None
     if message.error is not None or message.type == "error":
         return (Failed(error_of(message.error)),)
@@ -545,7 +546,7 @@ def _only_first(choice: int) -> None:
 def _arguments(text: str) -> Any:
     try:
         value = msgspec.json.decode(text or "{}")
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise MalformedAnswer("a tool call's arguments are not JSON") from None
     if not isinstance(value, dict):
         raise MalformedAnswer("a tool call's arguments are not an object")

@@ -13,7 +13,7 @@ import msgspec
 from engines import openai_answers, openai_requests
 from engines.base import EventDecoder, EventEncoder
 from engines.model import BadRequest, Conversation, DialectName, ErrorInfo, Event, Operation, Request
-from engines.rawjson import duplicate_keys, insert, parse_object, replace, top_level_span
+from engines.rawjson import UNREADABLE, duplicate_keys, insert, parse_object, replace, top_level_span
 
 NAME_LIMIT = 256
 """Characters of a model's name."""
@@ -107,7 +107,7 @@ class OpenAI:
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
         try:
             value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             value = None
         error = value.get("error", value) if isinstance(value, dict) else None
         info = openai_answers.error_of(error, status)

@@ -36,6 +36,7 @@ from engines.model import (
     Usage,
     UsageReport,
 )
+from engines.rawjson import UNREADABLE
 from engines.sse import event_bytes
 
 _FINISH: dict[str, FinishReason] = {
@@ -143,7 +144,7 @@ class Decoder:
             return (Done(),)
         try:
             chunk = _chunk(data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             raise MalformedAnswer("an event is not a chat completion chunk") from None
         if chunk.error is not None or frame.event == "error":
             return (Failed(error_of(chunk.error)),)
@@ -195,7 +196,7 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
             usage = () if answer.usage is None else (UsageReport(usage_of(answer.usage)),)
             return (*usage, Done())
         chunk = _chunk(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise MalformedAnswer("the answer is not a completion") from None
     if chunk.error is not None:
         return (Failed(error_of(chunk.error)),)

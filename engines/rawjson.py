@@ -20,6 +20,9 @@ from engines.model import BadRequest
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 _KEY_LIKE = re.compile(rb'"[ \t\r\n]*:')
 _SPACE = b" \t\r\n"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding hostile bytes as JSON can raise."""
+
 _STRING_VALUES: dict[str, re.Pattern[bytes]] = {}
 _decode = msgspec.json.Decoder().decode
 
@@ -30,6 +33,8 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         value = _decode(raw)
     except msgspec.DecodeError as error:
         raise BadRequest(f"The body is not valid JSON: {error}.") from None
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not valid UTF-8.") from None
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
     if not isinstance(value, dict):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import ssl
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -210,7 +211,8 @@ class Transport:
             raise ConnectFailed("the engine's TLS certificate or handshake was not accepted") from None
         except OSError as error:
             connection.abort()
-            raise ConnectFailed(f"the engine cannot be reached ({error.strerror or type(error).__name__})") from None
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
+            raise ConnectFailed(f"the engine cannot be reached ({reason})") from None
         except asyncio.CancelledError:
             connection.abort()
             raise

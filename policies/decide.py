@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from policies.complexity import Routing
 from policies.filters import FILTERS
 from policies.model import Candidate, Decision, Facts, Veto
-from policies.rankers import LOCAL, home_first
+from policies.rankers import LOCAL, home_first, of_size
 
 
 def decide(facts: Facts, candidates: Sequence[Candidate], *, routing: Routing | None = None) -> Decision:
-    """Rank who can serve: local before cloud, then the wanted size, then as declared; and say why each other cannot.
+    """Rank who can serve and say why each other cannot: the wanted size first, in it local before cloud, then as declared.
 
-    The wanted size is a preference: where nobody of it can serve, the other size does.
+    The wanted size is a preference: where nobody of it can serve, the other size does, and where it fails, too.
     """
     vetoes: list[Veto] = []
     able: list[Candidate] = []
@@ -25,19 +25,27 @@ def decide(facts: Facts, candidates: Sequence[Candidate], *, routing: Routing | 
                 break
         else:
             able.append(candidate)
-    if routing is not None:
-        able.sort(key=lambda candidate: candidate.size is not None and candidate.size != routing.size)
     if len(able) > 1:
         able.sort(key=lambda candidate: home_first(facts, candidate))
+        if routing is not None:
+            able.sort(key=lambda candidate: of_size(routing.size, candidate))
     rule = "candidates in order, local first" if routing is None else f"complexity: {routing.size} ({routing.why})"
-    return Decision(
-        tuple([candidate.target for candidate in able]), tuple(vetoes), rule, _overflow(candidates, able, vetoes)
-    )
+    overflow = None
+    if able and able[0].boundary != LOCAL:
+        overflow = _overflow(candidates, able, vetoes, routing)
+    return Decision(tuple([candidate.target for candidate in able]), tuple(vetoes), rule, overflow)
 
 
-def _overflow(candidates: Sequence[Candidate], able: Sequence[Candidate], vetoes: Sequence[Veto]) -> str | None:
-    """Why the first choice left home: the reason of the first local candidate that cannot serve."""
-    if not able or able[0].boundary == LOCAL or not vetoes:
-        return None
-    local = {candidate.target for candidate in candidates if candidate.boundary == LOCAL}
-    return next((veto.reason for veto in vetoes if veto.target in local), None)
+def _overflow(
+    candidates: Sequence[Candidate], able: Sequence[Candidate], vetoes: Sequence[Veto], routing: Routing | None
+) -> str | None:
+    """Why the first choice left home: the reason of the first local candidate that would have come before it.
+
+    Where a local candidate could serve and is only of the other size, that is the reason: `size`.
+    """
+    reasons = {veto.target: veto.reason for veto in vetoes}
+    at_home = [candidate for candidate in candidates if candidate.boundary == LOCAL]
+    if routing is not None and any(candidate.boundary == LOCAL for candidate in able):
+        wanted = [candidate for candidate in at_home if not of_size(routing.size, candidate)]
+        return next((reasons[candidate.target] for candidate in wanted if candidate.target in reasons), "size")
+    return next((reasons[candidate.target] for candidate in at_home if candidate.target in reasons), None)

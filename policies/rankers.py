@@ -10,3 +10,8 @@ LOCAL = "local"
 def home_first(facts: Facts, candidate: Candidate) -> float:
     """Local before everything else: the cloud is the overflow."""
     return 0.0 if candidate.boundary == LOCAL else 1.0
+
+
+def of_size(wanted: str, candidate: Candidate) -> float:
+    """The size that complexity chose before the other one; a candidate of no declared size suits either."""
+    return 0.0 if candidate.size is None or candidate.size == wanted else 1.0

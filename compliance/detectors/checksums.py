@@ -1,8 +1,16 @@
-"""Checksums and ranges of identifiers.  Pure; each takes the digits alone."""
+"""Checksums and ranges of identifiers.  Pure; each takes the digits alone (`digits` extracts them)."""
 
 from __future__ import annotations
 
+import re
+
+_NO_DIGIT = re.compile(r"[^0-9]")
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+def digits(text: str) -> str:
+    """The ASCII digits of `text`."""
+    return _NO_DIGIT.sub("", text)
 
 
 def luhn(digits: str) -> bool:

@@ -170,10 +170,10 @@ class Projector:
     def _write(self, batch: list[Any]) -> None:
         """Once something was missed, nothing later is written until the journal has given what is between."""
         try:
-            if not self._missed:
-                self._ledger.project(self._origin, batch)
-            elif self._read is not None:
+            if self._missed and self._read is not None:
                 self._missed = False  # before reading: what becomes durable from now on is queued again
                 self._ledger.project(self._origin, self._read(self._ledger.position(self._origin) + 1))
+            elif batch and not self._missed:
+                self._ledger.project(self._origin, batch)
         except (sqlite3.Error, OSError):
             self._missed = True

@@ -63,6 +63,8 @@ class Leases:
         self._upto = -1
         self._thread = threading.Thread(target=self._run, name="budgets", daemon=True)
         self._accounts: tuple[int, tuple[Account, ...]] = (-1, ())
+        self._reservations = 0
+        self._seen = 0  # of them at the last look for idle slices
         self.overruns = 0  # attempts that cost more than they had reserved
         self.healthy = True  # the store answered when it was last asked
 
@@ -87,6 +89,7 @@ class Leases:
         while True:
             held = self._book.reserve(accounts, amount)
             if isinstance(held, Hold):
+                self._reservations += 1
                 for account in accounts:
                     self._refill(account)
                 return held
@@ -204,11 +207,15 @@ class Leases:
             raise
 
     def _look_for_idle(self) -> None:
-        """Near a limit, what lies idle here would refuse the other workers: all but a small part goes back."""
+        """Near a limit, what lies idle here would refuse the other workers: all but a small part goes back, and
+        all of it where nothing was reserved since the last look."""
+        idle, self._seen = self._reservations == self._seen, self._reservations
         for account in self._accounts[1]:
             limit = self._limit(account)
             settled, held = self._store.usage(account)
             keep = slice_size(limit, max(0, limit - settled - held), 0)
+            if idle and keep < slice_size(limit, limit, 0):
+                keep = 0
             if self._book.free(account) > keep:
                 self._tell(self._trim, account, keep)
 

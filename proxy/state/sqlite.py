@@ -38,7 +38,10 @@ class StoreFailed(Exception):
 
 
 class SQLiteBudgets:
-    """See `policies.budgets.BudgetStore`.  Amounts are pico-dollars: a 64-bit integer holds nine million dollars."""
+    """See `policies.budgets.BudgetStore`.  Amounts are pico-dollars: a 64-bit integer holds nine million dollars.
+
+    One thread at a time may use an object: its connection has one transaction.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

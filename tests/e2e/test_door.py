@@ -170,6 +170,7 @@ async def test_unknown_paths_and_methods_in_the_surfaces_own_form(tmp_path: Path
 WRONG: list[tuple[str, Any, str | None]] = [
     (PATH, b"{", None),
     (PATH, b"[]", None),
+    (PATH, b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', None),
     (PATH, b'{"model":"m","model":"n","messages":[]}', "model"),
     (PATH, {"messages": CHAT["messages"]}, "model"),
     (PATH, {"model": "m", "messages": "hello"}, "messages"),

@@ -34,7 +34,9 @@ async def test_ten_thousand_requests_leave_tasks_sockets_and_memory_flat(tmp_pat
         return None
 
     async with ScriptedEngine(script) as home:
-        config: dict[str, Any] = {"engines": {"home": {"kind": "openai-compatible", "replicas": [home.url], "models": {"m": {}}}}}
+        config: dict[str, Any] = {
+            "engines": {"home": {"kind": "openai-compatible", "replicas": [home.url], "models": {"m": {}}}}
+        }
         async with running(config, tmp_path) as spillway:
             await _many(spillway.port, 1500)
             before = _held(spillway.worker.transport.open_connections)
@@ -65,4 +67,9 @@ async def _many(port: int, total: int) -> None:
 def _held(upstream: int) -> dict[str, float]:
     gc.collect()
     process = psutil.Process()
-    return {"tasks": len(asyncio.all_tasks()), "files": process.num_fds(), "rss": process.memory_info().rss, "upstream": upstream}
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "files": process.num_fds(),
+        "rss": process.memory_info().rss,
+        "upstream": upstream,
+    }

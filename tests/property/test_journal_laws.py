@@ -202,7 +202,7 @@ def test_any_change_below_the_last_checkpoint_is_caught(pristine: Path, data: st
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(pristine, copy)
     path = copy / data.draw(
-        st.sampled_from(sorted(p.name for p in pristine.glob("segment-*")) + ["checkpoints", "key.pub"])
+        st.sampled_from([*sorted(p.name for p in pristine.glob("segment-*")), "checkpoints", "key.pub"])
     )
     content = bytearray(path.read_bytes())
     how = data.draw(st.sampled_from(["flip", "swap", "drop", "repeat", "cut"]))

@@ -85,6 +85,7 @@ def test_hostile_bytes_are_an_error_or_events_but_never_a_crash(junk: bytes, at:
     for dialect in (openai.DIALECT, anthropic.DIALECT):
         try:
             events_of(dialect, cut(b"data: " + junk + b"\n\n", at))
+            events_of(dialect, [b'data: {"id":"' + junk.replace(b"\n", b"").replace(b'"', b"") + b'"}\n\n'])
         except MalformedAnswer:
             pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests_records import decision, outcome
 
 from compliance.checkpoints import BadNote, key_hash, open_note, sign, verifier_key
 from compliance.merkle import (
@@ -19,7 +20,6 @@ from compliance.merkle import (
 )
 from compliance.records import decode, encode
 from compliance.verify import _canonical
-from tests_records import decision, outcome
 
 LEAVES = [
     bytes.fromhex(h)

@@ -1,0 +1,99 @@
+"""Edits in place: one value changes, every other byte stays."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.model import BadRequest
+from engines.rawjson import duplicate_keys, insert, parse_object, replace, top_level_span
+
+KEYS = st.sampled_from(["model", "a", "messages", 'quo"te', "back\\slash", "é", "", "mod\\u0065l", "x:y"])
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**6), 10**6)
+    | st.text(max_size=12)
+    | st.sampled_from(['"model":"x"', "}{", "\\", '\\"']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(KEYS, VALUES, max_size=5)
+STYLES: list[dict[str, Any]] = [
+    {},
+    {"indent": 1},
+    {"separators": (",", ":")},
+    {"ensure_ascii": False, "separators": (" , ", " : ")},
+]
+
+
+@given(value=OBJECTS, model=VALUES, style=st.sampled_from(STYLES))
+def test_law_07_replace_changes_one_value_and_nothing_else(
+    value: dict[str, Any], model: Any, style: dict[str, Any]
+) -> None:
+    value = {**value, "model": model}
+    raw = json.dumps(value, **style).encode("utf-8", "surrogatepass")
+    try:
+        parse_object(raw)
+    except BadRequest:
+        return  # a lone surrogate
+    span = top_level_span(raw, "model")
+    assert span is not None
+    assert json.loads(raw[span[0] : span[1]]) == model
+    edited = replace(raw, ("model",), b'"new"')
+    assert edited == raw[: span[0]] + b'"new"' + raw[span[1] :]
+    assert json.loads(edited) == {**value, "model": "new"}
+
+
+@given(value=OBJECTS, style=st.sampled_from(STYLES))
+def test_insert_adds_one_member(value: dict[str, Any], style: dict[str, Any]) -> None:
+    value.pop("new", None)
+    raw = json.dumps(value, **style).encode("utf-8", "surrogatepass")
+    assert json.loads(insert(raw, "new", b"[1]")) == {**value, "new": [1]}
+
+
+@given(value=OBJECTS, style=st.sampled_from(STYLES))
+def test_there_are_no_duplicates_where_there_are_none(value: dict[str, Any], style: dict[str, Any]) -> None:
+    raw = json.dumps(value, **style).encode("utf-8", "surrogatepass")
+    try:
+        parsed = parse_object(raw)
+    except BadRequest:
+        return
+    assert duplicate_keys(raw, parsed) == ()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":1, "b" :2}}',
+        b'[{"x":1,"x":1}]',
+        b'{"a":1,"\\u0061":2}',
+        b'{"t":"\\":","t":"\\":"}',
+        b'{"a":1,"b":{"c":"\\":"},"a":3}',
+    ],
+)
+def test_a_key_that_stands_twice_is_found(raw: bytes) -> None:
+    assert duplicate_keys(raw, msgspec.json.decode(raw))
+
+
+def test_nested_paths_and_escaped_keys() -> None:
+    raw = b'{"m\\u006fdel":"a","x":{"model":"b"}}'
+    assert replace(raw, ("model",), b"1") == b'{"m\\u006fdel":1,"x":{"model":"b"}}'
+    assert replace(raw, ("x", "model"), b"1") == b'{"m\\u006fdel":"a","x":{"model":1}}'
+    with pytest.raises(KeyError):
+        replace(raw, ("y",), b"1")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[1]", b'"x"', b"null", b'{"a":NaN}', b'{"a":1}x', b"\xff", b'{"a":"\xff"}', b"[" * 200_000]
+)
+def test_what_is_no_object_is_refused_in_words(raw: bytes) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_object(raw)
+    assert str(refused.value).startswith("The body")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies.filters import FILTERS, boundary, capability, context, saturated, translatable, unhealthy, unpriced
+from policies.model import Candidate, Facts
+
+
+def facts(**changes: Any) -> Facts:
+    base: dict[str, Any] = {"model": "m", "operation": "chat", "needs": frozenset(), "prompt_bytes": 400,
+                            "prompt_tokens": 100, "max_output": None}  # fmt: skip
+    return Facts(**base | changes)
+
+
+def candidate(**changes: Any) -> Candidate:
+    base: dict[str, Any] = {"target": "gpu/a", "engine": "gpu", "boundary": "local", "capabilities": frozenset(),
+                            "context": None, "permitted": True}  # fmt: skip
+    return Candidate(**base | changes)
+
+
+def test_a_plain_candidate_passes_every_filter() -> None:
+    assert [check(facts(), candidate()) for check in FILTERS] == [None] * len(FILTERS)
+
+
+def test_boundary_names_the_place_and_the_rule() -> None:
+    found = boundary(facts(rule="phi stays"), candidate(boundary="cloud", permitted=False))
+    assert found == ("boundary", "cloud is not allowed for this request (phi stays)")
+
+
+def test_capability_names_what_is_missing() -> None:
+    needs = frozenset({"tools", "vision", "json_schema"})
+    assert capability(facts(needs=needs), candidate(capabilities=needs | {"more"})) is None
+    assert capability(facts(needs=needs), candidate(capabilities=frozenset({"vision"}))) == (
+        "capability",
+        "lacks json_schema, tools",
+    )
+
+
+@pytest.mark.parametrize(("tokens", "window", "fits"), [(100, 100, True), (101, 100, False), (10**9, None, True)])
+def test_context_holds_the_prompt(tokens: int, window: int | None, fits: bool) -> None:
+    found = context(facts(prompt_tokens=tokens), candidate(context=window))
+    assert (found is None) is fits
+    if found is not None:
+        assert found == ("context", "about 101 tokens of 100")
+
+
+@pytest.mark.parametrize(("busy", "places", "free"), [(3, 4, True), (4, 4, False), (5, 4, False), (99, None, True)])
+def test_saturated_at_its_concurrency(busy: int, places: int | None, free: bool) -> None:
+    found = saturated(facts(), candidate(in_flight=busy, concurrency=places))
+    assert (found is None) is free
+    if found is not None:
+        assert found == ("saturated", f"{busy} in flight of 4")
+
+
+def test_the_others_are_a_word_each() -> None:
+    assert unhealthy(facts(), candidate(healthy=False))[0] == "unhealthy"  # type: ignore[index]
+    assert unpriced(facts(), candidate(priced=False))[0] == "unpriced"  # type: ignore[index]
+    assert translatable(facts(), candidate(translatable=False))[0] == "untranslatable"  # type: ignore[index]
+
+
+def test_law_01_boundary_is_asked_first() -> None:
+    assert FILTERS[0] is boundary

@@ -1,0 +1,229 @@
+"""The ledger and the audit index, projected from real logs."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from outcomes import decision, outcome
+
+from compliance.journal import Journal
+from compliance.records import Started
+from proxy.projections.ledger import Ledger, Projector
+
+DAY = 86_400 * 1_000_000
+ORIGIN = "i/slot-0"
+
+
+def numbered(*records: Any) -> list[Any]:
+    for seq, record in enumerate(records):
+        record.seq = seq
+    return list(records)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def until_at(ledger: Path, seq: int) -> None:
+    """Until a ledger stands at record `seq`, as another process sees it."""
+    watch = Ledger(ledger)
+    until(lambda: watch.position(ORIGIN) == seq)
+    watch.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.projections.ledger.INTERVAL", 0.01)
+
+
+def test_law_04_one_line_an_attempt_however_often_it_is_projected(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    records = numbered(
+        decision("a"), outcome("a", ending="failed", error="engine_overloaded"),
+        decision("a", 1), outcome("a", 1, cost=5, input=3, cache_read=2, output=7, reasoning=4, quality="estimated"),
+        decision("b"), outcome("b", ending="abandoned", cost=2),
+    )  # fmt: skip
+    ledger.project(ORIGIN, records[:3])
+    ledger.project(ORIGIN, records)
+    ledger.project(ORIGIN, records)
+    assert len(ledger.rows()) == 3
+    assert ledger.position(ORIGIN) == 5
+    assert ledger.find("a") == [(ORIGIN, seq) for seq in range(4)]
+    assert ledger.find("b") == [(ORIGIN, 4), (ORIGIN, 5)]
+    assert ledger.find("c") == []
+    (line,) = ledger.spend("organisation")
+    assert (line["attempts"], line["cost"], line["input"], line["output"], line["estimated"]) == (3, 7, 5, 7, 1)
+    ledger.close()
+
+
+def test_slots_are_projected_apart(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    for slot in ("i/slot-0", "i/slot-1"):
+        ledger.project(slot, numbered(decision("a"), outcome("a", cost=1)))
+    assert [ledger.position(f"i/slot-{n}") for n in range(3)] == [1, 1, -1]
+    assert len(ledger.rows()) == 2
+    ledger.close()
+
+
+def test_spend_by_day_model_and_boundary(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    noon = 20_780 * DAY + DAY // 2  # 2026-11-23
+    ledger.project(
+        ORIGIN,
+        numbered(
+            outcome("a", at=noon, cost=10, input=4, cache_write_5m=1, cache_write_1h=1),
+            outcome("b", at=noon, cost=0, boundary="local", target="gpu/llama", model="small"),
+            outcome("c", at=noon + DAY, cost=7),
+        ),
+    )
+    assert [(row["name"], row["attempts"], row["local"], row["cost"]) for row in ledger.spend("day")] == [
+        ("2026-11-23", 2, 1, 10), ("2026-11-24", 1, 0, 7),
+    ]  # fmt: skip
+    assert {row["name"]: row["cost"] for row in ledger.spend("boundary")} == {"cloud": 17, "local": 0}
+    assert {row["name"]: row["input"] for row in ledger.spend("model")} == {"gpt-4o": 6, "small": 0}
+    with pytest.raises(ValueError, match="no such column"):
+        ledger.spend("1; DROP TABLE attempts")
+    ledger.close()
+
+
+def test_an_absurd_report_does_not_stop_the_ledger(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.project(ORIGIN, numbered(outcome("a", input=10**30, output=-(10**30)), outcome("b", cost=3)))
+    assert len(ledger.rows()) == 2
+    assert ledger.position(ORIGIN) == 1
+    ledger.close()
+
+
+def test_a_failed_batch_leaves_rows_and_position_together(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.project(ORIGIN, numbered(outcome("a")))
+    ledger._db.execute("PRAGMA max_page_count = 1")  # no more pages than now: a full disk
+    with pytest.raises(sqlite3.Error):
+        ledger.project(ORIGIN, numbered(*(outcome(f"{n}" * 50) for n in range(500))))
+    assert (ledger.position(ORIGIN), len(ledger.rows())) == (0, 1)
+    ledger._db.execute("PRAGMA max_page_count = 100000")
+    ledger.project(ORIGIN, numbered(*(outcome(f"{n}" * 50) for n in range(500))))
+    assert (ledger.position(ORIGIN), len(ledger.rows())) == (499, 500)
+    ledger.close()
+
+
+def test_a_long_log_is_projected_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.projections.ledger.CHUNK", 7)
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.project(ORIGIN, iter(numbered(*(outcome(str(n)) for n in range(50)))))
+    assert (ledger.position(ORIGIN), len(ledger.rows())) == (49, 50)
+    ledger.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_law_04_a_projection_kept_equals_one_rebuilt_from_the_journal(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "log", origin=ORIGIN, key=Ed25519PrivateKey.generate())
+    kept = Ledger(tmp_path / "ledger.db")
+    projector = Projector(kept, journal.origin, journal.read)
+    journal.on_durable(projector.on_durable)
+    projector.start()
+    journal.append(
+        Started(
+            at=1,
+            cut_bytes=0,
+            instance=ORIGIN,
+            interrupted=0,
+            lost_window_us=0,
+            pid=1,
+            policy="",
+            slot="slot-0",
+            version="",
+        )
+    )
+    for n in range(300):
+        journal.append(decision(str(n)))
+        journal.append(outcome(str(n), cost=n))
+    journal.close()
+    projector.close()
+    again, rebuilt = Ledger(tmp_path / "ledger.db"), Ledger(tmp_path / "rebuilt.db")
+    rebuilt.project(ORIGIN, journal.read())
+    assert again.rows() == rebuilt.rows()
+    assert sum(row["cost"] for row in rebuilt.spend("day")) == sum(range(300))
+    assert again.find("7") == rebuilt.find("7") == [(ORIGIN, 15), (ORIGIN, 16)]
+    again.close()
+    rebuilt.close()
+
+
+class Fallible(Ledger):
+    """A ledger whose database refuses while `failing`; each refusal is counted."""
+
+    failing = False
+    refused = 0
+
+    def project(self, origin: str, records: Iterable[Any]) -> None:
+        if self.failing:
+            self.refused += 1
+            raise sqlite3.OperationalError("database is locked")
+        super().project(origin, records)
+
+
+@pytest.mark.usefixtures("quick")
+def test_law_04_what_the_database_did_not_take_is_read_from_the_journal_again(tmp_path: Path) -> None:
+    """Later records must not pass earlier ones: those would never get their line."""
+    log: list[Any] = []
+    ledger = Fallible(tmp_path / "ledger.db")
+    projector = Projector(ledger, ORIGIN, lambda start: iter(log[start:]))
+    projector.start()
+
+    def append(request: str) -> None:
+        log.append(outcome(request, seq=len(log)))
+        projector.on_durable([log[-1]])
+
+    append("first")
+    until_at(tmp_path / "ledger.db", 0)
+    ledger.failing = True
+    append("refused")
+    until(lambda: ledger.refused > 0)
+    append("after it")
+    ledger.failing = False
+    append("later")
+    until_at(tmp_path / "ledger.db", 3)
+    projector.close()
+    again = Ledger(tmp_path / "ledger.db")
+    assert [row[3] for row in again.rows()] == ["first", "refused", "after it", "later"]
+    again.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_law_04_without_the_journal_nothing_is_written_past_a_gap(tmp_path: Path) -> None:
+    """The next start reads on from the position, so it must stand before what is missing."""
+    projector = Projector(Ledger(tmp_path / "ledger.db"), ORIGIN)
+    log = numbered(outcome("refused"), outcome("queued behind it"))
+    projector._missed = True  # the batch before these was refused
+    projector.start()
+    for record in log:
+        projector._waiting.put([record])
+    projector.close()
+    again = Ledger(tmp_path / "ledger.db")
+    assert again.position(ORIGIN) == -1
+    again.project(ORIGIN, log)
+    assert len(again.rows()) == 2
+    again.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_law_10_a_full_queue_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.projections.ledger.QUEUE_LIMIT", 3)
+    log: list[Any] = []
+    ledger = Ledger(tmp_path / "ledger.db")
+    projector = Projector(ledger, ORIGIN, lambda start: iter(log[start:]))
+    for n in range(20):  # its thread does not run yet
+        log.append(outcome(str(n), seq=n))
+        projector.on_durable([log[-1]])
+    projector.start()
+    until_at(tmp_path / "ledger.db", 19)
+    projector.close()
