@@ -25,7 +25,7 @@ class Finding(Struct, frozen=True):
     """One identifier in one field.  Never carries the value.
 
     `start` and `end` are code points in the field's original string; `path` is as in `messages[0].content`,
-    with keys that the caller chose written `*`.
+    with keys that the caller chose written `*`.  Both 0: somewhere in the field (an escaped form, an opaque part).
     """
 
     type: str  # card, ssn, email, secret; opaque, scan_failed where something was not scanned

@@ -77,7 +77,7 @@ def _place(body: Any, fields: Fields, spans: list[Span]) -> tuple[Finding, ...]:
     for span in spans[:MAX_FINDINGS]:
         index = bisect_right(starts, span.start) - 1
         field, offset = where[index], starts[index]
-        start, end = (span.start - offset, span.end - offset) if field.exact else (0, len(field.text))
+        start, end = (span.start - offset, span.end - offset) if field.exact else (0, 0)
         findings.append(Finding(span.type, field.path, start, min(end, len(field.text)), span.confidence))
     return tuple(findings + opaque[:MAX_FINDINGS])
 

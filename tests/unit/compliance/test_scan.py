@@ -54,6 +54,11 @@ def test_nested_arguments_are_found_at_their_leaf_whatever_their_escapes() -> No
     assert found == [("card", "messages[0].tool_calls[0].function.arguments.*[0].*")]
 
 
+def test_an_escaped_form_has_a_place_but_no_offsets_in_the_original() -> None:
+    (found,) = SCANNER.inspect(body("it is \\u0031\\u0032\\u0033-45-6789"))
+    assert (found.type, found.path, found.start, found.end) == ("ssn", "messages[0].content", 0, 0)
+
+
 def test_opaque_parts_are_findings() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5000}}
     assert {kind for kind, _ in kinds(body([picture]))} == {"opaque"}
@@ -154,10 +159,21 @@ def test_lanes_are_apart() -> None:
     assert counts(scanner) == {("ssn", "text"): 1, ("email", "tool_arguments"): 1}
 
 
-def test_the_middle_of_a_long_number_is_no_card() -> None:
+def test_the_end_of_a_long_number_is_no_card() -> None:
     scanner = AnswerScanner(SCANNER)
-    scanner.feed("text", "x" * (WINDOW - CARRY) + "1" * 240 + "4111111111111111" + "1" * 240)
+    after = " y" * ((CARRY - 16) // 2)  # so that the text kept for the next window begins within the number
+    scanner.feed("text", "x " * WINDOW + "9" * 300 + "4111111111111111" + after)
+    scanner.feed("text", " z" * WINDOW)
     assert counts(scanner) == {}
+
+
+def test_a_token_longer_than_the_carry_is_counted_once_at_every_cut() -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJ" + "Ab1" * 150 + ".c2ln"
+    for before in range(WINDOW - len(token) - 10, WINDOW + 10, 9):
+        scanner = AnswerScanner(SCANNER)
+        scanner.feed("text", ("x " * WINDOW)[: before - 1] + " " + token[: max(1, WINDOW - before)])
+        scanner.feed("text", token[max(1, WINDOW - before) :] + " y" * 2 * WINDOW)
+        assert counts(scanner) == {("secret", "text"): 1}, before
 
 
 def test_memory_is_bounded() -> None:
