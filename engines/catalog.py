@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import msgspec
 from msgspec import Struct
@@ -14,7 +15,7 @@ PASS_THROUGH_LIMIT = 4096
 """Names that wildcard engines were asked for and that are remembered; past it none is (law 10)."""
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, dict=True):
     """What one public name means.  `sizes` marks targets "small" or "large" where complexity routing chooses."""
 
     name: str
@@ -22,7 +23,12 @@ class Entry(Struct, frozen=True):
     sizes: Mapping[str, str] = {}  # target name -> small | large
     long_at: int | None = None  # tokens of prompt from which a request counts as large
 
-    @property
+    @cached_property
+    def by_name(self) -> dict[str, Target]:
+        """The targets by their names."""
+        return {target.name: target for target in self.targets}
+
+    @cached_property
     def local_only(self) -> bool:
         """No candidate lies outside this host and its network."""
         return all([target.boundary == "local" for target in self.targets])

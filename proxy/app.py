@@ -130,7 +130,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     journal.bind(loop)
     leases = _leases(settings, name, loop, state)
     ledger = Ledger(state / "ledger.db")
-    projector = Projector(ledger, journal.origin)
+    projector = Projector(ledger, journal.origin, journal.read)
     await _recover(journal, leases, ledger, settings, name)
     for part in (leases, projector):
         if part is not None:
@@ -467,7 +467,7 @@ def explain(settings: Settings, surface_name: str, raw: bytes, loop: asyncio.Abs
     addresses = Addresses(DIALECTS, {name: timeouts_of(settings, name) for name in settings.engines}, version())
     admission = Admission(loop, length=0, max_wait=0)
     chooser = Chooser(loop, fleet, admission, build_spending(settings, None), addresses)
-    facts = facts_of(request, verdict)
+    facts = facts_of(request, verdict, structure=entry.long_at is not None)
     decision = chooser.decide(facts, request, verdict, LOCAL_OPEN, entry)
     return {
         "model": request.model,

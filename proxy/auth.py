@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -93,6 +94,7 @@ def host_allowed(host: str | None, origin: str | None) -> bool:
     return origin is None or _hostname(origin) in _LOOPBACK_HOSTS
 
 
+@lru_cache(maxsize=256)
 def _hostname(url: str) -> str | None:
     try:
         return urlsplit(url).hostname

@@ -7,12 +7,13 @@ place and is decided again, because the world changed while it waited.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from compliance.model import LOCAL, Verdict
 from engines.catalog import Entry
 from engines.model import Request, Target
-from policies.complexity import estimate_tokens, size
+from policies.complexity import estimate_tokens, looks_like_code, size
 from policies.decide import decide
 from policies.model import Candidate, Decision, Facts
 from proxy.addressing import Addresses
@@ -23,6 +24,8 @@ from proxy.exchange import Exchange
 from proxy.health import Fleet
 from proxy.spending import Spending
 
+_MEDIA = frozenset({"vision", "audio", "documents"})
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=]{256,}")
 _PERMANENT = frozenset({"boundary", "capability", "context", "unpriced", "untranslatable"})
 
 
@@ -47,8 +50,8 @@ class Chooser:
         """The decision, with at least one ranked target; raises `Refusal` where there is none."""
         request, verdict, principal = exchange.request, exchange.verdict, exchange.principal
         assert request is not None and verdict is not None and principal is not None
-        targets = {target.name: target for target in entry.targets}
-        facts = facts_of(request, verdict)
+        targets = entry.by_name
+        facts = facts_of(request, verdict, structure=entry.long_at is not None)
         decision = exchange.decision = self.decide(facts, request, verdict, principal, entry)
         began = self._loop.time()
         while not decision.ranked:
@@ -97,25 +100,40 @@ class Chooser:
         )
 
 
-def facts_of(request: Request, verdict: Verdict) -> Facts:
-    """What a decision may read of a request: sizes and shapes, never its text."""
+def facts_of(request: Request, verdict: Verdict, *, structure: bool) -> Facts:
+    """What a decision may read of a request: sizes and shapes, never its text.
+
+    `structure` looks whether there is code: only where a decision in force asks.
+    """
     body = request.body
     messages = body.get("messages")
     size_bytes = len(request.raw)
+    text_bytes = size_bytes
+    if request.needs & _MEDIA:  # an image's base64 is no text, and would fill any context
+        text_bytes -= sum(len(run) for run in _BASE64.findall(request.raw))
     return Facts(
         model=request.model,
         operation=request.operation.value,
         needs=request.needs,
         prompt_bytes=size_bytes,
-        prompt_tokens=estimate_tokens(size_bytes),
+        prompt_tokens=estimate_tokens(text_bytes),
         max_output=request.max_output,
         messages=len(messages) if isinstance(messages, list) else 0,
         stream=request.stream,
-        has_code=False,
+        has_code=structure and looks_like_code(_last_text(messages)),
         has_tools="tools" in request.needs,
         action=verdict.action,
         rule=verdict.rule,
     )
+
+
+def _last_text(messages: object) -> str:
+    """The text of the last message: what is asked now."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    content = last.get("content") if isinstance(last, dict) else None
+    if isinstance(content, list):
+        content = next((part.get("text") for part in content if isinstance(part, dict) and "text" in part), None)
+    return content if isinstance(content, str) else ""
 
 
 def _nowhere(request: Request, verdict: Verdict, decision: Decision) -> Refusal:

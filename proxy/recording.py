@@ -20,6 +20,8 @@ from policies.model import Veto
 from proxy.exchange import Attempt, Exchange
 from proxy.telemetry import Observation, Telemetry
 
+MAX_NAMES = 4096
+"""Names of the catalogue that are remembered in their stored form."""
 MAX_LISTED = 32
 """Findings and vetoes written of one request."""
 
@@ -35,6 +37,7 @@ class Recorder:
         self._catalog = catalog
         self._policy = policy
         self._pseudonym_key = pseudonym_key
+        self._names: dict[str, str] = {}
 
     def identify(self, exchange: Exchange) -> None:
         """Who is behind the request: the user as a pseudonym, and the trace that the client continues."""
@@ -171,8 +174,14 @@ class Recorder:
 
     def _name(self, model: str) -> str:
         """A catalogue's name as it is; any other could be anything, so it is stored as a pseudonym."""
+        known = self._names.get(model)
+        if known is not None:
+            return known
         if self._catalog.find(model) is not None:
-            return bounded_name(model)
+            name = bounded_name(model)
+            if len(self._names) < MAX_NAMES:
+                self._names[model] = name
+            return name
         return "~" + hmac.new(self._pseudonym_key, model.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
 
     def _observe(self, exchange: Exchange, attempt: Attempt) -> None:

@@ -283,14 +283,24 @@ class WholeSession(Session):
         self._parts.clear()
         try:
             events = self.engine.decode_answer(self.request.operation, body)
-            for event in events:
-                self._note(event)
+            self._note_all(events)
             if self.error is None:
                 self.done = True
                 return self._passed(body) if self.client is self.engine else self._translated(events)
         except EngineError as error:
             self.error = error
         return b""
+
+    def _note_all(self, events: Sequence[Event]) -> None:
+        """What was metered and what failed; the text only where it is scanned, or must be counted for an estimate."""
+        for event in events:
+            if type(event) is UsageReport:
+                self.usage = event.usage
+            elif type(event) is Failed:
+                self.error = refused(event.error)
+        if self._scan is not None or self.usage is None:
+            for event in events:
+                self._note(event)
 
     def _passed(self, body: bytes) -> bytes:
         return body if self._restore is None else self.client.restore_model(body, self._restore)
@@ -313,9 +323,5 @@ class WholeSession(Session):
                 self._note_text("reasoning", text)
             case ToolCallDelta(arguments=arguments):
                 self._note_text("tool_arguments", arguments)
-            case UsageReport(usage=usage):
-                self.usage = usage
-            case Failed(error=info):
-                self.error = refused(info)
-            case Start() | ReasoningSeal() | ToolCallStart() | Finish() | Ping() | Opaque() | Done():
+            case _:  # the rest says nothing to a reader
                 pass

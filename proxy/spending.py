@@ -55,7 +55,9 @@ class Spending:
         """Is there a price for what this request could be billed for on this target?"""
         if target.boundary == LOCAL:
             return True
-        if request.needs & _EXTRA_METERS or request.body.get("service_tier") not in _STANDARD_TIERS:
+        body = request.body
+        surcharged = body.get("service_tier") not in _STANDARD_TIERS or body.get("speed") not in (None, "standard")
+        if surcharged or request.needs & _EXTRA_METERS or body.get("inference_geo") or body.get("prediction"):
             return self._unpriced is not None
         return self.price(target) is not None
 
@@ -115,7 +117,8 @@ class Spending:
         if attempt.usage is not None and price is not None:
             attempt.cost = cost(attempt.usage, price)
         if hold is not None and self._leases is not None:
-            self._leases.settle(hold, attempt.cost)
+            record = (exchange.id, attempt.index) if attempt.recorded else None
+            self._leases.settle(hold, attempt.cost, outcome=record)
 
     def _most_output(self, request: Request, target: Target, price: Price) -> int:
         if request.max_output is not None:

@@ -113,7 +113,7 @@ def test_the_log_explains_a_request(serving: tuple[Path, int, list[str]]) -> Non
 
 
 def test_two_cannot_share_a_state_directory(serving: tuple[Path, int, list[str]]) -> None:
-    directory, port, _ = serving
+    directory, _, _ = serving
     second = spillway("serve", "--port", str(free_port()), directory=directory)
     assert (second.returncode, "another Spillway" in second.stderr) == (1, True)
 
@@ -213,7 +213,7 @@ def test_when_the_supervisor_is_killed_nothing_is_left_running(tmp_path: Path) -
     assert len(children) == 3
     process.kill()
     process.wait()
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     for child in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()

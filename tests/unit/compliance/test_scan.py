@@ -183,7 +183,8 @@ def test_memory_is_bounded() -> None:
     found = counts(scanner)
     assert found["scan_failed", "*"] == 1
     assert len(found) == MAX_LANES + 1
-    for text in ("a" * 100_000, "1-" * 50_000, "eyJ" + "a" * 50_000 + ".eyJ" + "b" * 50_000):
+    token = "eyJ" + "a" * 50 + ".eyJ" + "b" * 100_000
+    for text in ("a" * 100_000, "1-" * 50_000, "a@" + "bb." * 30_000, token):
         scanner = AnswerScanner(SCANNER)
         for at in range(0, len(text), 100):
             scanner.feed("text", text[at : at + 100])
