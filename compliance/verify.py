@@ -190,9 +190,12 @@ def _lines(segments: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 def _read_key(path: Path) -> tuple[str, Ed25519PublicKey, str]:
     """(name, key, fingerprint) of a C2SP verifier key `name+hash+base64(0x01 || key)`."""
-    name, hash_hex, encoded = path.read_text().strip().split("+", 2)  # base64 may hold a plus, a name may not
+    parts = path.read_text().strip().split("+", 2)  # base64 may hold a plus, a name may not
+    if len(parts) != 3:
+        raise Broken("key.pub: not a verifier key")
+    name, hash_hex, encoded = parts
     try:
-        raw = base64.b64decode(encoded, validate=True)
+        raw = _decoded(encoded)
     except ValueError:
         raise Broken("key.pub: not a verifier key") from None
     if len(raw) != 33 or raw[0] != 1 or hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4].hex() != hash_hex:
@@ -213,6 +216,8 @@ def _read_notes(path: Path) -> list[bytes]:
             note.append(line)
     if note and note[-1].startswith("— ".encode()) and note[-1].endswith(b"\n"):
         notes.append(b"".join(note))
+    elif note and note[-1].endswith(b"\n"):  # without a line end it was torn by a crash, and never finished
+        raise Broken("checkpoints: not a signed note")
     return notes
 
 
@@ -229,13 +234,23 @@ def _open(note: bytes, name: str, key: Ed25519PublicKey) -> tuple[int, bytes]:
         parts = line.split(" ")
         if len(parts) == 3 and parts[0] == "—" and parts[1] == name:
             try:
-                signature = base64.b64decode(parts[2], validate=True)
+                signature = _decoded(parts[2])
+                if signature[:4] != hashlib.sha256(name.encode() + b"\n\x01" + key.public_bytes_raw()).digest()[:4]:
+                    continue
                 key.verify(signature[4:], text.encode())
                 if len(lines) == 4 and lines[0] == name and lines[1].isdigit() and str(int(lines[1])) == lines[1]:
-                    return int(lines[1]), base64.b64decode(lines[2], validate=True)
+                    return int(lines[1]), _decoded(lines[2])
             except (InvalidSignature, ValueError):
                 pass
     raise Broken("checkpoints: a signature does not fit")
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 in its one canonical form: no other text decodes to the same bytes."""
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("not canonical base64")
+    return raw
 
 
 class _Tree:
