@@ -204,21 +204,22 @@ def _read_key(path: Path) -> tuple[str, Ed25519PublicKey, str]:
 
 
 def _read_notes(path: Path) -> list[bytes]:
+    """Signed notes, each ended by a blank line: text, blank line, signature.  A last one without its line end was
+    torn by a crash, and never finished; anything else that is no note is an error."""
     if not path.exists():
         return []
-    notes: list[bytes] = []
-    note: list[bytes] = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line == b"\n" and note and note[-1].startswith("— ".encode()):
-            notes.append(b"".join(note))
-            note = []
-        else:
-            note.append(line)
-    if note and note[-1].startswith("— ".encode()) and note[-1].endswith(b"\n"):
-        notes.append(b"".join(note))
-    elif note and note[-1].endswith(b"\n"):  # without a line end it was torn by a crash, and never finished
-        raise Broken("checkpoints: not a signed note")
-    return notes
+    data = path.read_bytes()
+    blocks = data.split(b"\n\n")
+    if blocks[-1]:
+        if data.endswith(b"\n"):
+            raise Broken("checkpoints: not a signed note")
+        blocks = blocks[: (len(blocks) - 1) // 2 * 2 + 1]
+    if len(blocks) % 2 == 0:
+        if data.endswith(b"\n"):
+            raise Broken("checkpoints: not a signed note")
+        blocks.pop()
+    pairs = zip(blocks[0:-1:2], blocks[1::2], strict=True)
+    return [text + b"\n\n" + signature + b"\n" for text, signature in pairs]
 
 
 def _origin(note: bytes) -> str:
@@ -230,7 +231,7 @@ def _open(note: bytes, name: str, key: Ed25519PublicKey) -> tuple[int, bytes]:
     text, _, signatures = note.decode("utf-8", "replace").partition("\n\n")
     text += "\n"
     lines = text.split("\n")
-    for line in signatures.splitlines():
+    for line in signatures.removesuffix("\n").split("\n"):
         parts = line.split(" ")
         if len(parts) == 3 and parts[0] == "—" and parts[1] == name:
             try:

@@ -294,3 +294,15 @@ def test_the_signing_key_is_for_its_owner_only(tmp_path: Path) -> None:
     (tmp_path / "key").chmod(0o644)
     with pytest.raises(JournalFailed):
         load_or_create_key(tmp_path / "key")
+
+
+def test_law_13_a_checkpoint_torn_by_a_crash_is_passed_over(pristine: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "log"
+    shutil.copytree(pristine, copy)
+    whole = (copy / "checkpoints").read_bytes()
+    for cut in (1, 2, 5, 60, 100, 150):
+        (copy / "checkpoints").write_bytes(whole[:-cut])
+        slot = verify.verify_directory(copy).slots[0]
+        if whole[:-cut].endswith(b"\n"):
+            continue
+        assert (slot.problem, slot.records, slot.covered) == (None, 35, 20), cut
