@@ -471,7 +471,7 @@ def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row["ratio"] = {
                 peer: round(row["requests_per_s"] / figures[row["case"], peer], 2)
                 for peer in peers
-                if (row["case"], peer) in figures
+                if figures.get((row["case"], peer))
             }
     return rows
 

@@ -17,8 +17,11 @@ import uvloop
 
 EVENTS_PER_SECOND = 50
 PHASES = 20
-_STAMP = re.compile(rb'"content":"(\d+) ')
-_EVENT = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"%d "},"finish_reason":null}]}\n\n'
+_STAMP = re.compile(rb'"content":"([a-j]+) ')
+# The time in letters, as prose would be: long numbers would be looked at as card numbers are.
+_LETTERS = str.maketrans("0123456789", "abcdefghij")
+_DIGITS = bytes.maketrans(b"abcdefghij", b"0123456789")
+_EVENT = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"%b "},"finish_reason":null}]}\n\n'
 _LAST = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
@@ -57,7 +60,7 @@ class Engine(asyncio.Protocol):
             Engine.phases[self.phase].discard(self)
 
     def event(self) -> None:
-        data = _EVENT % time.monotonic_ns()
+        data = _EVENT % str(time.monotonic_ns()).translate(_LETTERS).encode()
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))  # type: ignore[attr-defined]
 
 
@@ -90,7 +93,7 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if Reader.counting:
             now = time.monotonic_ns()
-            Reader.ages.extend([now - int(stamp) for stamp in _STAMP.findall(data)])
+            Reader.ages.extend([now - int(stamp.translate(_DIGITS)) for stamp in _STAMP.findall(data)])
 
     def connection_lost(self, exc: Exception | None) -> None:
         Reader.ended += 1
