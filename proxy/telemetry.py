@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -28,11 +29,14 @@ from opentelemetry.trace import (
 )
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from proxy.background import step_back
+
 log = logging.getLogger("spillway")
 
 BACKLOG = 20_000
 """Observations kept while the thread is behind; past it they are dropped and counted."""
 INTERVAL = 0.5  # seconds
+BATCH = 1000
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -84,22 +88,37 @@ class Metrics:
             "spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry
         )
 
-    def count(self, seen: Observation) -> None:
-        if not seen.target:
-            self.refusals.labels(seen.surface, seen.error).inc()
-            return
-        self.attempts.labels(seen.surface, seen.target, seen.boundary, seen.ending).inc()
-        self.actions.labels(seen.action).inc()
-        self.total.labels(seen.target, seen.ending).observe(seen.total_us / 1e6)
-        if seen.first_us:
-            self.first.labels(seen.target).observe(seen.first_us / 1e6)
-        if seen.overflow:
-            self.overflow.labels(seen.overflow).inc()
-        if seen.input_tokens or seen.output_tokens:
-            self.tokens.labels(seen.target, "input").inc(seen.input_tokens)
-            self.tokens.labels(seen.target, "output").inc(seen.output_tokens)
-        if seen.cost:
-            self.cost.labels(seen.target).inc(seen.cost / 1e12)
+    def count(self, batch: Sequence[Observation]) -> None:
+        """Add a batch: counters are summed first, since finding a labelled child costs more than counting."""
+        sums: dict[tuple[Counter, tuple[str, ...]], float] = {}
+
+        def add(counter: Counter, labels: tuple[str, ...], amount: float) -> None:
+            key = (counter, labels)
+            sums[key] = sums.get(key, 0) + amount
+
+        times: dict[tuple[Histogram, tuple[str, ...]], list[int]] = {}
+        for seen in batch:
+            if not seen.target:
+                add(self.refusals, (seen.surface, seen.error), 1)
+                continue
+            add(self.attempts, (seen.surface, seen.target, seen.boundary, seen.ending), 1)
+            add(self.actions, (seen.action,), 1)
+            times.setdefault((self.total, (seen.target, seen.ending)), []).append(seen.total_us)
+            if seen.first_us:
+                times.setdefault((self.first, (seen.target,)), []).append(seen.first_us)
+            if seen.overflow:
+                add(self.overflow, (seen.overflow,), 1)
+            if seen.input_tokens or seen.output_tokens:
+                add(self.tokens, (seen.target, "input"), seen.input_tokens)
+                add(self.tokens, (seen.target, "output"), seen.output_tokens)
+            if seen.cost:
+                add(self.cost, (seen.target,), seen.cost / 1e12)
+        for (counter, labels), amount in sums.items():
+            counter.labels(*labels).inc(amount)
+        for (histogram, labels), values in times.items():
+            observe = histogram.labels(*labels).observe
+            for value in values:
+                observe(value / 1e6)
 
 
 class Telemetry:
@@ -146,6 +165,7 @@ class Telemetry:
             self._provider.shutdown()
 
     def _run(self) -> None:
+        step_back()
         while True:
             try:
                 self._stop.get(timeout=INTERVAL)
@@ -157,11 +177,13 @@ class Telemetry:
     def _drain(self) -> None:
         waiting = self._waiting
         while waiting:
-            seen = waiting.popleft()
+            batch = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
             if self._metrics is not None:
-                self._metrics.count(seen)
-            if self._provider is not None and self._sampled(seen):
-                self._span(seen)
+                self._metrics.count(batch)
+            if self._provider is not None:
+                for seen in batch:
+                    if self._sampled(seen):
+                        self._span(seen)
         if self._dropped and self._metrics is not None:
             dropped, self._dropped = self._dropped, 0
             self._metrics.dropped.inc(dropped)

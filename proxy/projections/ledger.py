@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.records import Decision, Outcome, Refused
+from proxy.background import step_back
 
 INTERVAL = 0.5  # seconds
 QUEUE_LIMIT = 4096
@@ -152,6 +153,7 @@ class Projector:
 
     def _run(self) -> None:
         """Gather for a while, write at once: one commit for many groups."""
+        step_back()
         closing = False
         while not closing:
             batch: list[Any] = []
