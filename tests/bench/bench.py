@@ -89,9 +89,9 @@ class Bench:
             side = f"spillway everything, cloud, sync +{delay} ms"
             start = partial(spillway, self.directory, EVERYTHING, sync_ms=delay)
             self.loads(side, start, model="cloud", kinds=("json",))
-        for name in ("clinical", "non-ascii"):
+        for name in PROMPTS:
             self.loads(
-                f"spillway everything, {name}",
+                f"spillway everything, {name} prompts",
                 partial(spillway, self.directory, EVERYTHING),
                 prompt=name,
                 kinds=("json",),
@@ -125,15 +125,18 @@ class Bench:
                     row |= {"case": f"{kind}, {size} connections", "side": side, "kind": kind, "rss_mb": proxy.rss_mb()}
                     self.rows.append(row)
                     print(f"{row['case']:22} {side:42} {row['requests_per_s']:>9,.0f}/s", file=sys.stderr)
-            self.after(f"{side}, {kind}", proxy)
+            self.after(side, f"{kind}, up to {wanted[-1]} connections", proxy)
 
-    def after(self, side: str, proxy: Proxy) -> None:
-        """What a proxy left behind when it stopped: the stalls of its event loop, the time that it took to listen."""
+    def after(self, side: str, load: str, proxy: Proxy) -> None:
+        """What a proxy left behind when it stopped: the stalls of its event loop, the time that it took to listen.
+
+        At saturation one turn of the loop serves every connection that waits, so a stall grows with their number.
+        """
         if proxy.stalls is not None and proxy.stalls.exists():
             stall = json.loads(proxy.stalls.read_text())
             self.rows.append(
                 {
-                    "case": "event loop stall",
+                    "case": f"stall, {load}",
                     "side": side,
                     "kind": "stall",
                     "p99_ms": stall["p99_ms"],
