@@ -22,6 +22,8 @@ MAX_CHARS = 64 << 20
 """Characters of one request that are scanned, decoded forms included.  More than that is not called clean."""
 WINDOW = 2048
 """Characters of an answer that are gathered before they are scanned."""
+PIECES = 32
+"""Pieces after which they are joined: a string of a few characters takes ten times its length."""
 CARRY = 256
 """Characters kept from one window to the next: longer than any identifier with its label, but for a token."""
 MAX_LANES = 64
@@ -120,6 +122,8 @@ class AnswerScanner:
         state.size += len(text)
         if state.size >= WINDOW:
             self._scan(lane, state, last=False)
+        elif len(state.parts) >= PIECES:
+            state.parts = ["".join(state.parts)]
 
     def flush(self) -> tuple[Finding, ...]:
         """The findings of the whole answer."""

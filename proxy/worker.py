@@ -21,11 +21,11 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.app import Worker, build_worker
+from proxy.acceptor import Acceptor
+from proxy.app import build_worker
 from proxy.config import Settings
 from proxy.stall import StallMeter
 
-BACKLOG = 1024
 SWITCH_SECONDS = 0.0002
 STALL_VARIABLE = "SPILLWAY_LOOP_STALL"
 """Names a file that gets the event loop's stalls at exit, for the benchmark."""
@@ -56,7 +56,8 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
         loop.add_signal_handler(number, stop.set)
     watching = await _watch_parent(loop, stop)
     worker = await build_worker(settings, slot, loop)
-    server = await loop.create_server(worker.door, sock=listener, backlog=BACKLOG)
+    acceptor = Acceptor(loop, listener, worker.door)
+    acceptor.start()
     meter = StallMeter(loop)
     if path := os.environ.get(STALL_VARIABLE):
         meter.start()
@@ -70,7 +71,9 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     print("ready", flush=True)
     await stop.wait()
-    await _drain(worker, server, settings)
+    acceptor.close()
+    await worker.drain(settings.listen.drain)
+    await worker.close()
     watching.cancel()
     if path:
         meter.stop()
@@ -88,13 +91,6 @@ async def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) ->
         stop.set()
 
     return loop.create_task(watch())
-
-
-async def _drain(worker: Worker, server: asyncio.Server, settings: Settings) -> None:
-    """Stop accepting, let what is in flight end, then record and close (law 13)."""
-    server.close()
-    await worker.drain(settings.listen.drain)
-    await worker.close()
 
 
 if __name__ == "__main__":

@@ -458,7 +458,9 @@ def paced_load(port: int, streams: int, seconds: float, proxy: Proxy | None) -> 
     out = json.loads(process.communicate()[0])
     if proxy is not None:
         out["kb_per_stream"] = round((rss - before) / 1000 / streams, 1)
-        out["cpu_us_per_event"] = round((sum(proxy.worker().cpu_times()[:2]) - cpu) * 1e6 / max(1, out["events"]), 1)
+        out["cpu_us_per_event"] = round(
+            (sum(proxy.worker().cpu_times()[:2]) - cpu) * 1e6 / max(1, out["all_events"]), 1
+        )
     return out
 
 
