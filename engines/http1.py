@@ -16,7 +16,7 @@ from engines.model import Target
 
 Header = tuple[bytes, bytes]
 MAX_HEAD = 64 * 1024
-"""Bytes of an answer's head, all its headers together."""
+"""Bytes of an answer's head, all its headers together; and of what else carries no body, such as trailers."""
 
 
 def header_block(headers: Iterable[Header]) -> bytes:
@@ -25,7 +25,11 @@ def header_block(headers: Iterable[Header]) -> bytes:
 
 
 class Receiver(Protocol):
-    """What an answer is told to, in this order: head, body pieces, then end or error, once."""
+    """What an answer is told to, in this order: head, body pieces, then end or error, once.
+
+    A receiver that raises is a fault of its own: its connection is closed, and `on_error` tells it so, because
+    nobody else would ever end its wait.
+    """
 
     def on_head(self, status: int, headers: list[Header]) -> None: ...
     def on_body(self, data: bytes) -> None: ...
@@ -41,7 +45,7 @@ class Owner(Protocol):
 
     def give_back(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
-    def send_again(self, connection: Connection, data: bytes, receiver: Receiver, reusable: bool) -> None:
+    def send_again(self, connection: Connection, data: bytes, receiver: Receiver, reusable: bool) -> asyncio.Task[None]:
         """The pooled connection was dead: the same bytes, once, on a fresh one."""
         ...
 
@@ -50,9 +54,9 @@ class Connection(asyncio.Protocol):
     """A socket to one origin.  The pool owns it while it is idle, its user while it is not."""
 
     __slots__ = (
-        "_dirty", "_done", "_head_bytes", "_headers", "_host", "_interim", "_loop", "_owner", "_parser", "_paused", "_prefix",
-        "_receiver", "_resend", "_reusable", "_started", "_transport", "closed", "idle_since", "origin",
-        "peer", "reused", "target",
+        "_again", "_bodiless", "_dirty", "_done", "_failed", "_headers", "_host", "_interim", "_loop", "_owner", "_parser",
+        "_paused", "_prefix", "_receiver", "_resend", "_reusable", "_silent", "_started", "_transport", "closed",
+        "idle_since", "origin", "peer", "reused", "target",
     )  # fmt: skip
 
     def __init__(
@@ -68,15 +72,18 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._receiver: Receiver | None = None
         self._headers: list[Header] = []
-        self._head_bytes = 0
+        self._silent = 0  # bytes since the last that the receiver was told of
+        self._bodiless = False  # HEAD: its answer has a length and no body
         self._interim = False
         self._started = False  # the head of the answer has come
         self._done = True
+        self._failed = False  # the receiver has been told an error
         self._dirty = False  # bytes came that nobody asked for
         self._paused = False
         self._reusable = True
         self._resend: tuple[bytes, bool] | None = None
-        self.closed = False
+        self._again: asyncio.Task[None] | None = None  # opens the connection that replaces this dead one
+        self.closed = False  # no longer usable; the socket itself may take a turn of the loop to go
         self.reused = False
         self.peer = ""
         self.idle_since = 0.0
@@ -109,17 +116,18 @@ class Connection(asyncio.Protocol):
         self._receiver = receiver
         self._parser = httptools.HttpResponseParser(self)
         self._headers = []
-        self._head_bytes = 0
-        self._started = self._done = self._interim = False
+        self._silent = 0
+        self._bodiless = data[:5] == b"HEAD "
+        self._started = self._done = self._interim = self._failed = False
         self._reusable = reusable
         self._resend = (data, reusable) if self.reused and resend else None
         if self.closed or self._transport is None:
-            self._loop.call_soon(self._lost)
+            self._loop.call_soon(self._lost, None)
         else:
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        if not self._paused and self._transport is not None:
+        if not self._paused and not self.closed and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
@@ -134,8 +142,9 @@ class Connection(asyncio.Protocol):
         self._receiver = None
         self._resend = None
         self._done = True
-        if self._transport is not None:
-            self._transport.abort()
+        if self._again is not None:
+            self._again.cancel()
+        self._close()
 
     def release(self) -> None:
         """Opened but not used: back to the pool."""
@@ -147,6 +156,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if self.closed:  # given up while it was being opened
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -154,20 +165,22 @@ class Connection(asyncio.Protocol):
             self._close()  # nobody asked for these bytes
             return
         self._resend = None
+        self._silent += len(data)
+        receiver = self._receiver
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail(MalformedAnswer("the engine switched protocols"))
+        except httptools.HttpParserCallbackError as error:
+            self._receiver_raised(receiver, error)
         except httptools.HttpParserError:
-            if not self._done:
-                self._fail(MalformedAnswer("the engine's answer is not HTTP"))
+            if self._done:
+                self._close()  # the answer is out, and what came behind it is none
             else:
-                self._close()
+                self._fail(MalformedAnswer("the engine's answer is not HTTP"))
         else:
-            if not self._started:
-                self._head_bytes += len(data)
-                if self._head_bytes > MAX_HEAD:
-                    self._fail(MalformedAnswer("the head of the engine's answer is too large"))
+            if self._silent > MAX_HEAD and not self._done:
+                self._fail(MalformedAnswer("the engine's answer has too many bytes that are not its body"))
 
     def eof_received(self) -> None:
         return None
@@ -175,26 +188,29 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._owner.forget(self)
-        if self._receiver is not None and not self._done:
-            self._lost()
+        self._lost(exc)
         self._transport = None
 
-    def _lost(self) -> None:
-        """The connection is gone before its answer was."""
-        if self._resend is not None and not self._started:
-            (data, reusable), self._resend = self._resend, None
-            receiver, self._receiver = self._receiver, None
-            self._done = True
-            if receiver is not None:
-                self._owner.send_again(self, data, receiver, reusable)
-            return
+    def _lost(self, exc: Exception | None) -> None:
+        """The connection is gone: before its answer was, unless its end is the answer's end."""
         receiver = self._receiver
         if receiver is None or self._done:
             return
-        if self._started and self._close_delimited():
-            self._done = True
+        if self._resend is not None:
+            (data, reusable), self._resend = self._resend, None
             self._receiver = None
-            receiver.on_end()
+            self._done = True
+            self._again = self._owner.send_again(self, data, receiver, reusable)
+        elif exc is None and self._started and self._close_delimited():  # a reset is never an end (law 5)
+            self._receiver = None
+            self._done = True
+            ended = False
+            try:
+                receiver.on_end()
+                ended = True
+            finally:
+                if not ended:
+                    receiver.on_error(MalformedAnswer("the engine's answer could not be read"))
         else:
             self._fail(ConnectionLost("the engine closed the connection before its answer was complete"))
 
@@ -203,14 +219,24 @@ class Connection(asyncio.Protocol):
         names = {name for name, _ in self._headers}
         return b"content-length" not in names and b"transfer-encoding" not in names
 
+    def _receiver_raised(self, receiver: Receiver | None, error: Exception) -> None:
+        """httptools wraps what its callbacks raise, here: what the receiver did."""
+        cause = error.__context__ or error
+        self._loop.call_exception_handler(  # never the exception itself: its message may quote the answer
+            {"message": f"the reader of an engine's answer raised {type(cause).__name__} in {_where(cause)}"}
+        )
+        self._receiver = None if self._failed else receiver
+        self._fail(MalformedAnswer("the engine's answer could not be read"))
+
     def _fail(self, error: EngineError) -> None:
         receiver, self._receiver = self._receiver, None
-        self._done = True
+        self._done = self._failed = True
         self._close()
         if receiver is not None:
             receiver.on_error(error)
 
     def _close(self) -> None:
+        self.closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -221,7 +247,8 @@ class Connection(asyncio.Protocol):
             self._dirty = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if not self._started:  # trailers are nothing that a client is told
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -231,14 +258,25 @@ class Connection(asyncio.Protocol):
             self._interim = True
             return
         self._started = True
+        if self._silent > MAX_HEAD and sum(len(name) + len(value) + 4 for name, value in self._headers) > MAX_HEAD:
+            self._fail(MalformedAnswer("the head of the engine's answer is too large"))
+            return
+        self._silent = 0
         for name, value in self._headers:
-            if name == b"content-encoding" and value.lower() not in (b"identity", b""):
-                self._fail(MalformedAnswer("the engine compressed its answer although it was asked not to"))
+            if name == b"content-encoding":
+                if value.lower() not in (b"identity", b""):
+                    self._fail(MalformedAnswer("the engine compressed its answer although it was asked not to"))
+                    return
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._fail(MalformedAnswer("the engine's answer has a transfer coding that was not asked for"))
                 return
         if self._receiver is not None:
             self._receiver.on_head(status, self._headers)
+        if self._bodiless and not self._done:
+            self._complete(False)
 
     def on_body(self, data: bytes) -> None:
+        self._silent = 0
         if self._receiver is not None:
             self._receiver.on_body(data)
 
@@ -249,21 +287,32 @@ class Connection(asyncio.Protocol):
             return
         if self._done:
             return
-        self._done = True
-        receiver, self._receiver = self._receiver, None
         parser = self._parser
         assert parser is not None
-        keep = self._reusable and parser.should_keep_alive()
-        if receiver is not None:
-            receiver.on_end()
-        if keep:
+        self._complete(self._reusable and parser.should_keep_alive())
+
+    def _complete(self, keep: bool) -> None:
+        receiver, self._receiver = self._receiver, None
+        transport = self._transport
+        self._done = True
+        if keep and transport is not None and not transport.get_write_buffer_size():
             self.resume_reading()
             self._loop.call_soon(self._return)  # after this chunk: bytes behind the answer close the connection
-        else:
+        else:  # not to be kept, or the engine answered before it had read the request
             self._close()
+        if receiver is not None:
+            receiver.on_end()
 
     def _return(self) -> None:
         if self._dirty:
             self._close()
         elif not self.closed and self._done:
             self._owner.give_back(self)
+
+
+def _where(error: BaseException) -> str:
+    """The function and line that raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}" if trace is not None else "native code"

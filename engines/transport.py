@@ -8,11 +8,14 @@ name and no redirect can lead elsewhere; not one request byte is sent before it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import ipaddress
 import os
+import socket
 import ssl
+from collections import deque
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
@@ -31,6 +34,9 @@ __all__ = ["Connection", "Header", "Receiver", "Transport", "header_block", "pee
 
 LOCAL = "local"
 FETCH_LIMIT = 8 * 1024 * 1024
+RESEND_TIMEOUT = 2.0
+"""Seconds to connect again after a pooled connection was found dead."""
+
 _LOCAL_NETWORKS = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -76,19 +82,34 @@ class Address(Struct, frozen=True):
     tls: bool
     prefix: bytes  # the path before every request's path
     header: bytes  # the Host header
+    authority: bytes  # host and port, for CONNECT
+    credentials: bytes  # of an egress proxy: the value of Proxy-Authorization, or empty
+
+    def __repr__(self) -> str:  # the default one would print the credentials
+        return f"Address({self.host!r}, {self.port})"
 
 
 @lru_cache(maxsize=1024)
 def address_of(origin: str) -> Address:
     """`https://host:port/prefix`; raises `ConnectFailed` for what is no such URL."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        raise ConnectFailed("the engine's address is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConnectFailed("the engine's address is not an http or https URL")
     tls = parts.scheme == "https"
-    port = parts.port or (443 if tls else 80)
+    usual = 443 if tls else 80
+    port = port or usual
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    header = host if port == (443 if tls else 80) else f"{host}:{port}"
-    return Address(parts.hostname, port, tls, parts.path.rstrip("/").encode(), header.encode())
+    authority = f"{host}:{port}".encode()
+    header = host.encode() if port == usual else authority
+    credentials = b""
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        credentials = b"Basic " + base64.b64encode(pair.encode())
+    return Address(parts.hostname, port, tls, parts.path.rstrip("/").encode(), header, authority, credentials)
 
 
 class Transport:
@@ -108,9 +129,11 @@ class Transport:
         self._egress_proxy = egress_proxy
         self._max_idle = max_idle
         self._idle_timeout = idle_timeout
-        self._idle: dict[tuple[str, str, tuple[str, ...]], list[Connection]] = {}
+        self._idle: dict[tuple[str, str, tuple[str, ...]], deque[Connection]] = {}  # the one used last on the right
+        self._sweeper: asyncio.TimerHandle | None = None  # one for all, while any is idle
         self._open: set[Connection] = set()
         self._resending: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def try_pooled(self, target: Target, origin: str) -> Connection | None:
         """An idle connection, the one used last; None where there is none."""
@@ -141,22 +164,27 @@ class Transport:
         body: bytes = b"",
         *,
         timeout: float,
+        limit: int = FETCH_LIMIT,
     ) -> tuple[int, list[Header], bytes]:
-        """One small request as a whole, for probes: (status, headers, body)."""
+        """One small request as a whole, for probes: (status, headers, body of at most `limit` bytes)."""
+        deadline = self._loop.time() + timeout
         connection = await self.open(target, origin, timeout=timeout)
-        collector = _Collector(self._loop.create_future(), connection)
+        collector = _Collector(self._loop.create_future(), connection, limit)
         connection.request(method, path, header_block(headers), body, collector)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 return await collector.answer
         except TimeoutError:
-            raise FirstEventTimeout("the engine sent nothing in time") from None
+            raise FirstEventTimeout("the engine sent no whole answer in time") from None
         finally:
-            if not collector.ended:
-                connection.abort()
+            collector.leave()
 
     async def close(self) -> None:
-        """Abort everything."""
+        """Abort everything; nothing can be opened afterwards."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         for task in self._resending:
             task.cancel()
         for connection in list(self._open):
@@ -177,12 +205,17 @@ class Transport:
         if connection.closed:
             return
         target = connection.target
-        idle = self._idle.setdefault((connection.origin, target.boundary, target.allowed_peers), [])
+        key = (connection.origin, target.boundary, target.allowed_peers)
+        idle = self._idle.get(key)
+        if idle is None:
+            idle = self._idle[key] = deque()
         if len(idle) >= self._max_idle:
             connection.abort()
             return
         connection.idle_since = self._loop.time()
         idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._idle_timeout, self._sweep)
 
     def forget(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -190,64 +223,106 @@ class Transport:
         if idle and connection in idle:
             idle.remove(connection)
 
-    def send_again(self, connection: Connection, data: bytes, receiver: Receiver, reusable: bool) -> None:
+    def send_again(self, connection: Connection, data: bytes, receiver: Receiver, reusable: bool) -> asyncio.Task[None]:
         task = self._loop.create_task(self._send_again(connection, data, receiver, reusable))
         self._resending.add(task)
         task.add_done_callback(self._resending.discard)
+        return task
+
+    def _sweep(self) -> None:
+        """Close what was idle for too long: the connections that the last-used-first order never reaches."""
+        now = self._loop.time()
+        self._sweeper = None
+        following = now + self._idle_timeout
+        for key, idle in list(self._idle.items()):
+            while idle and idle[0].idle_since + self._idle_timeout <= now:
+                idle.popleft().abort()
+            if idle:
+                following = min(following, idle[0].idle_since + self._idle_timeout)
+            else:
+                del self._idle[key]
+        if self._idle:
+            self._sweeper = self._loop.call_at(following, self._sweep)
 
     # --- connecting -------------------------------------------------------------------------------------
 
     async def _connect(self, target: Target, origin: str, timeout: float) -> Connection:
         address = address_of(origin)
         connection = Connection(self._loop, self, target, origin, address.header, address.prefix)
+        usable = False
         try:
             async with asyncio.timeout(timeout):
                 await self._open_socket(address, target, connection)
+            self._check(connection)
+            usable = True
         except TimeoutError:
-            connection.abort()
             raise ConnectTimeout("the engine did not accept the connection in time") from None
-        except ssl.SSLError:
-            connection.abort()
-            raise ConnectFailed("the engine's TLS certificate or handshake was not accepted") from None
+        except ssl.SSLError as error:
+            raise ConnectFailed(f"the engine's TLS {_tls_reason(error)}") from None
         except OSError as error:
-            connection.abort()
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
-            raise ConnectFailed(f"the engine cannot be reached ({reason})") from None
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
-        if not self._through_proxy(target) and not peer_allowed(connection.peer, target.boundary, target.allowed_peers):
-            connection.abort()
-            raise BoundaryViolation(f"the engine's address lies outside the boundary {target.boundary!r}")
+            raise ConnectFailed(f"the engine cannot be reached ({_reason(error)})") from None
+        except UnicodeError:  # from the IDNA encoding of a name
+            raise ConnectFailed("the engine's name is not a host's name") from None
+        finally:
+            if not usable:
+                connection.abort()
         self._open.add(connection)
         return connection
 
+    def _check(self, connection: Connection) -> None:
+        """A connection that stands and whose peer is inside the boundary."""
+        target = connection.target
+        if not self._through_proxy(target) and not peer_allowed(connection.peer, target.boundary, target.allowed_peers):
+            raise BoundaryViolation(f"the engine's address lies outside the boundary {target.boundary!r}")
+        if connection.closed or self._closed:
+            raise ConnectFailed("the connection was closed as soon as it was open")
+
     async def _open_socket(self, address: Address, target: Target, connection: Connection) -> None:
-        context = (self._tls or _default_tls()) if address.tls else None
+        context = await self._context() if address.tls else None
         if not self._through_proxy(target):
             server_name = address.host if address.tls else None
             await self._loop.create_connection(
                 lambda: connection, address.host, address.port, ssl=context, server_hostname=server_name
             )
             return
-        assert self._egress_proxy is not None
-        proxy = address_of(self._egress_proxy)
-        tunnel = _Tunnel(self._loop.create_future())
-        transport, _ = await self._loop.create_connection(lambda: tunnel, proxy.host, proxy.port)
-        try:
-            authority = f"{address.host}:{address.port}".encode()
-            transport.write(b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (authority, authority))
-            await tunnel.ready
-        except BaseException:
-            transport.abort()
-            raise
+        transport = await self._tunnel(address)
         if context is None:
             transport.set_protocol(connection)
             connection.connection_made(transport)
         else:
             upgraded = await self._loop.start_tls(transport, connection, context, server_hostname=address.host)
-            assert upgraded is not None
+            if upgraded is None:  # it closed meanwhile
+                raise ConnectFailed("the egress proxy closed the connection")
             connection.connection_made(upgraded)
+
+    async def _tunnel(self, address: Address) -> asyncio.Transport:
+        """A connection through the egress proxy (RFC 9110, section 9.3.6)."""
+        assert self._egress_proxy is not None
+        proxy = address_of(self._egress_proxy)
+        tunnel = _Tunnel(self._loop.create_future())
+        transport, _ = await self._loop.create_connection(
+            lambda: tunnel,
+            proxy.host,
+            proxy.port,
+            ssl=await self._context() if proxy.tls else None,
+            server_hostname=proxy.host if proxy.tls else None,
+        )
+        headers = [(b"host", address.authority)]
+        if proxy.credentials:
+            headers.append((b"proxy-authorization", proxy.credentials))
+        try:
+            transport.write(b"CONNECT %b HTTP/1.1\r\n%b\r\n" % (address.authority, header_block(headers)))
+            await tunnel.ready
+        except BaseException:
+            transport.abort()
+            raise
+        return transport
+
+    async def _context(self) -> ssl.SSLContext:
+        """The authorities of this host are read in a thread: it takes 20 ms."""
+        if self._tls is None:
+            self._tls = await self._loop.run_in_executor(None, ssl.create_default_context)
+        return self._tls
 
     def _through_proxy(self, target: Target) -> bool:
         return self._egress_proxy is not None and target.boundary != LOCAL
@@ -264,25 +339,25 @@ class Transport:
             connection.abort()
 
 
-RESEND_TIMEOUT = 2.0
-"""Seconds to connect again after a pooled connection was found dead."""
-
-
 class _Tunnel(asyncio.Protocol):
-    """Waits for an egress proxy's answer to CONNECT (RFC 9110, section 9.3.6)."""
+    """Waits for an egress proxy's answer to CONNECT."""
+
+    __slots__ = ("_head", "ready")
 
     def __init__(self, ready: asyncio.Future[None]) -> None:
         self.ready = ready
         self._head = b""
 
     def data_received(self, data: bytes) -> None:
+        if self.ready.done():
+            return
         self._head += data
-        if b"\r\n\r\n" in self._head and not self.ready.done():
-            if self._head.split(b" ", 2)[1:2] == [b"200"]:
+        if b"\r\n\r\n" in self._head:
+            if self._head.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")):
                 self.ready.set_result(None)
             else:
                 self.ready.set_exception(ConnectFailed("the egress proxy refused the connection"))
-        elif len(self._head) > 16384 and not self.ready.done():
+        elif len(self._head) > 16384:
             self.ready.set_exception(ConnectFailed("the egress proxy's answer is too large"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -293,14 +368,24 @@ class _Tunnel(asyncio.Protocol):
 class _Collector:
     """A receiver that keeps a whole small answer."""
 
-    def __init__(self, answer: asyncio.Future[tuple[int, list[Header], bytes]], connection: Connection) -> None:
+    __slots__ = ("_connection", "_ended", "_headers", "_limit", "_parts", "_size", "_status", "answer")
+
+    def __init__(
+        self, answer: asyncio.Future[tuple[int, list[Header], bytes]], connection: Connection, limit: int
+    ) -> None:
         self.answer = answer
-        self.ended = False
+        self._ended = False
+        self._limit = limit
         self._connection = connection
         self._status = 0
         self._headers: list[Header] = []
         self._parts: list[bytes] = []
         self._size = 0
+
+    def leave(self) -> None:
+        """Nobody waits any more: the connection goes, if the answer is not over."""
+        if not self._ended:
+            self._connection.abort()
 
     def moved(self, connection: Connection) -> bool:
         self._connection = connection
@@ -311,23 +396,44 @@ class _Collector:
 
     def on_body(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size > FETCH_LIMIT:
+        if self._size > self._limit:
             self._connection.abort()
             self.on_error(AnswerTooLarge("the engine's answer is too large"))
         else:
             self._parts.append(data)
 
     def on_end(self) -> None:
-        self.ended = True
+        self._ended = True
         if not self.answer.done():
             self.answer.set_result((self._status, self._headers, b"".join(self._parts)))
 
     def on_error(self, error: EngineError) -> None:
-        self.ended = True
+        self._ended = True
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
-@lru_cache(maxsize=1)
-def _default_tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+_CERTIFICATE_FAULTS = {
+    10: "has expired",
+    18: "is self-signed",
+    19: "is signed by an authority that is not trusted",
+    20: "is signed by an authority that is not trusted",
+    62: "is for another name",
+    64: "is for another address",
+}
+"""By X509_V_ERR_* (OpenSSL, X509_STORE_CTX_get_error)."""
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate {_CERTIFICATE_FAULTS.get(error.verify_code, 'was not accepted')}"
+    return "handshake failed"
+
+
+def _reason(error: OSError) -> str:
+    """In this system's words: an exception's own may quote the peer."""
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return "no address of its name answered"  # asyncio joins the faults of several addresses

@@ -20,6 +20,8 @@ from proxy.exchange import ClientSink, Header
 from proxy.session import Session, refused
 
 ERROR_BODY_LIMIT = 1024 * 1024
+IDLE_LOOKS = 4
+"""How often within an idle timeout a stream is looked at: it may last longer by that share."""
 DRAIN_SECONDS = 1.0
 """How long a connection may take to end after its terminal event."""
 
@@ -43,7 +45,7 @@ class Relay:
     """One attempt's way from the engine to the client."""
 
     __slots__ = (
-        "_connection", "_deadlines", "_drained", "_heads", "_limits", "_loop", "_paused", "_refusal", "_session", "_sink",
+        "_connection", "_deadlines", "_drained", "_heads", "_heard", "_last_heard", "_limits", "_loop", "_paused", "_refusal", "_session", "_sink",
         "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body", "status",
     )  # fmt: skip
 
@@ -61,6 +63,8 @@ class Relay:
         self._refusal: list[bytes] | None = None
         self._paused = False
         self._drained = False
+        self._heard = False
+        self._last_heard = now
         self._total_at = now + limits.total
         self.deadline = min(now + limits.first_event, self._total_at)
         self.error: EngineError | None = None
@@ -95,8 +99,8 @@ class Relay:
         if session.streamed:
             if out:
                 self._write(out)
-            elif self.first_at:
-                self.deadline = self._next_deadline()
+            else:
+                self._heard = True
         if session.error is not None:
             self._fail(session.error)
         elif session.done:
@@ -135,6 +139,11 @@ class Relay:
             self._connection.abort()
         elif now >= self._total_at:
             self._fail(TotalTimeout("the attempt took longer than its total timeout"))
+        elif self.first_at and (self._heard or now < self._last_heard + self._limits.idle):
+            if self._heard:  # since the last look: an event sets a flag, which is cheaper than reading the clock
+                self._heard = False
+                self._last_heard = now
+            self.deadline = min(now + self._limits.idle / IDLE_LOOKS, self._total_at)
         elif self.first_at:
             self._fail(IdleTimeout("the engine fell silent"))
         else:
@@ -146,7 +155,8 @@ class Relay:
         """The client reads again."""
         if self._paused:
             self._paused = False
-            self.deadline = self._next_deadline()
+            self._heard = True
+            self.deadline = min(self._loop.time() + self._limits.idle / IDLE_LOOKS, self._total_at)
             if not self._drained:
                 self._connection.resume_reading()
 
@@ -163,15 +173,14 @@ class Relay:
         if self.first_at:
             paused = self._sink.write(data)
         else:
-            self.first_at = self._loop.time()
+            self.first_at = self._last_heard = self._loop.time()
             paused = self._sink.begin(200, self._heads(200, self.headers), data)
+            self.deadline = min(self.first_at + self._limits.idle / IDLE_LOOKS, self._total_at)
         if paused and not self._paused:
             self._paused = True
             self._connection.pause_reading()
-        self.deadline = self._next_deadline()
-
-    def _next_deadline(self) -> float:
-        return self._total_at if self._paused else min(self._loop.time() + self._limits.idle, self._total_at)
+            self.deadline = self._total_at
+        self._heard = True
 
     def _refused(self) -> None:
         body = b"".join(self._refusal or ())

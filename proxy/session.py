@@ -170,7 +170,14 @@ class StreamSession(Session):
         events = self._decoder.feed(frame)
         strip = False
         for event in events:
-            if type(event) is UsageReport:
+            if type(event) is TextDelta:  # nearly every event of a stream
+                self.committed = True
+                self._started.add(event.choice)
+                text = event.text
+                self.text_bytes += len(text)
+                if self._scan is not None:
+                    self._scan.feed("text", text)
+            elif type(event) is UsageReport:
                 self.usage = event.usage
                 strip = event.alone and self._strip_usage
             else:

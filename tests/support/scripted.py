@@ -38,6 +38,18 @@ class Received:
         return json.loads(self.body)
 
 
+class _Keeping(asyncio.StreamReader):
+    """Keeps every byte until it is part of a whole request: half a request is evidence as well."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.kept = bytearray()
+
+    def feed_data(self, data: Any) -> None:
+        self.kept += data
+        super().feed_data(data)
+
+
 class Play:
     """What a script may do with a connection."""
 
@@ -86,9 +98,16 @@ class ScriptedEngine:
         self._tls = tls
         self._port = port
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._readers: set[_Keeping] = set()
+        self._halves: list[bytes] = []
 
     async def __aenter__(self) -> ScriptedEngine:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls, backlog=1024)
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(_Keeping(loop), self._serve, loop)
+
+        self._server = await loop.create_server(protocol, "127.0.0.1", self._port, ssl=self._tls, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
         return self
@@ -101,13 +120,20 @@ class ScriptedEngine:
 
     @property
     def raw(self) -> bytes:
-        """Everything that was received."""
-        return b"".join(request.raw for request in self.requests)
+        """Everything that was received, requests that were cut short included."""
+        whole = [request.raw for request in self.requests]
+        return b"".join([*whole, *self._halves, *(bytes(reader.kept) for reader in self._readers)])
+
+    @property
+    def alive(self) -> int:
+        """Connections that are being served."""
+        return len(self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
+        assert task is not None and isinstance(reader, _Keeping)
         self._tasks.add(task)
+        self._readers.add(reader)
         self.connections += 1
         number = self.connections
         play = Play(reader, writer)
@@ -118,13 +144,18 @@ class ScriptedEngine:
                     break
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
+        except asyncio.CancelledError:
+            pass  # the test is over; asyncio's streams would print this
         finally:
             self._tasks.discard(task)
+            self._readers.discard(reader)
+            if reader.kept:
+                self._halves.append(bytes(reader.kept))
             with contextlib.suppress(Exception):
                 writer.close()
 
 
-async def _read_request(reader: asyncio.StreamReader, number: int) -> Received | None:
+async def _read_request(reader: _Keeping, number: int) -> Received | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
@@ -137,6 +168,7 @@ async def _read_request(reader: asyncio.StreamReader, number: int) -> Received |
         if colon:
             headers[name.lower()] = value.strip()
     body = await reader.readexactly(int(headers.get("content-length", "0")))
+    del reader.kept[: len(head) + len(body)]
     return Received(method, path, headers, body, head + body, number)
 
 
