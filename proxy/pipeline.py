@@ -27,6 +27,7 @@ from proxy.auth import Keyring, Principal, credential, host_allowed
 from proxy.choosing import Chooser
 from proxy.errors import Refusal, failure_info
 from proxy.exchange import ClientSink, Exchange, Header, Inbound
+from proxy.faults import describe
 from proxy.listing import models_body
 from proxy.recording import Recorder
 from proxy.spending import OutOfBudget
@@ -93,8 +94,8 @@ class Pipeline:
         except asyncio.CancelledError:
             exchange.refused = "" if exchange.attempts else "abandoned"
             raise
-        except Exception:  # the one place that turns the unforeseen into a refusal; no content in the log line
-            log.exception("unforeseen error in request %s", exchange.id)
+        except Exception as error:  # the one place that turns the unforeseen into a refusal
+            log.error("unforeseen in request %s: %s", exchange.id, describe(error))
             self._refuse(exchange, Refusal("internal", "Spillway failed on this request; its log has the reason."))
         finally:
             self._recorder.close(exchange)

@@ -24,6 +24,7 @@ import uvloop
 from proxy.acceptor import Acceptor
 from proxy.app import build_worker
 from proxy.config import Settings
+from proxy.faults import on_loop_error
 from proxy.stall import StallMeter
 
 SWITCH_SECONDS = 0.0002
@@ -51,6 +52,7 @@ def _read_settings() -> bytes:
 
 async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_loop_error)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
