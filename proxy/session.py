@@ -9,6 +9,7 @@ terminal event came and every choice had its finish.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -70,7 +71,7 @@ def refused(info: ErrorInfo) -> EngineError:
     return RequestRejected(f"the engine answered {info.status}", info)
 
 
-class Session:
+class Session(ABC):
     """What a relay needs to know of either kind of session."""
 
     streamed = False
@@ -86,13 +87,13 @@ class Session:
         self.text_bytes = 0  # of everything the model wrote; for an estimate where usage is missing
         self._scan = scan
 
+    @abstractmethod
     def feed(self, data: bytes) -> bytes:
         """Bytes for the client; may set `done` or `error`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> bytes:
         """The engine's answer ended."""
-        raise NotImplementedError
 
     def findings(self) -> tuple[Finding, ...]:
         return self._scan.flush() if self._scan is not None else ()
