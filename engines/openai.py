@@ -17,6 +17,8 @@ from engines.rawjson import UNREADABLE, duplicate_keys, insert, parse_object, re
 
 NAME_LIMIT = 256
 """Characters of a model's name."""
+LONGEST_WAIT = 366 * 86_400.0
+"""Seconds of a `retry-after` past which it is nonsense."""
 
 _TYPE_WORDS = {
     "invalid_request": "invalid_request_error",
@@ -74,10 +76,10 @@ class OpenAI:
         raw = request.raw
         edits: tuple[str, ...] = ()
         if model != request.model:
-            raw = replace(raw, ("model",), msgspec.json.encode(model))
+            raw = replace(raw, ("model",), msgspec.json.encode(model), present=True)
             edits = ("model_alias",)
         if request.stream and ask_usage and not request.wants_usage:
-            raw = _asking_usage(raw, request.body.get("stream_options"))
+            raw = _asking_usage(raw, request.body)
             edits += ("usage_option",)
         return raw, edits
 
@@ -138,11 +140,12 @@ def refuse_duplicates(raw: bytes, body: Mapping[str, Any]) -> None:
 
 
 def seconds(value: str | None) -> float | None:
-    """A `retry-after` in seconds; a date, or nonsense, is None."""
+    """A `retry-after` in seconds; a date, or nonsense (not finite, negative, past a year), is None."""
     try:
-        return float(value) if value is not None else None
+        number = float(value) if value is not None else -1.0
     except ValueError:
         return None
+    return number if 0 <= number <= LONGEST_WAIT else None  # of NaN both comparisons are false
 
 
 def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
@@ -156,7 +159,8 @@ def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
             for position, part in enumerate(content):
                 if type(part) is not dict:
                     raise BadRequest("Each content part must be an object.", f"messages[{index}].content[{position}]")
-                need = _PART_NEEDS.get(part.get("type", ""))
+                kind = part.get("type")
+                need = _PART_NEEDS.get(kind) if type(kind) is str else None
                 if need is not None:
                     needs.add(need)
         elif content is not None and type(content) is not str:
@@ -171,10 +175,12 @@ def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
     return frozenset(needs) | _CHAT if needs else _CHAT
 
 
-def _asking_usage(raw: bytes, options: dict[str, Any] | None) -> bytes:
+def _asking_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
+    if "stream_options" not in body:
+        return insert(raw, "stream_options", _USAGE)
+    options = body["stream_options"]
     if options is None:
-        span = top_level_span(raw, "stream_options")  # an explicit null
-        return insert(raw, "stream_options", _USAGE) if span is None else raw[: span[0]] + _USAGE + raw[span[1] :]
+        return replace(raw, ("stream_options",), _USAGE)
     if "include_usage" in options:
         return replace(raw, ("stream_options", "include_usage"), b"true")
     span = top_level_span(raw, "stream_options")

@@ -8,10 +8,10 @@ contents, integer error codes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from engines.errors import MalformedAnswer, Untranslatable
 from engines.model import (
@@ -62,6 +62,9 @@ _TYPES = {
     422: "invalid_request",
 }
 _DONE = b"data: [DONE]\n\n"
+CALLS_LIMIT = 4096
+"""Tool calls of one answer; more is no answer of a model."""
+_Count = Annotated[int, Meta(ge=0, le=2**40)]  # tokens: what is settled must be a sum that money can be made of
 
 
 class _Function(Struct):
@@ -96,14 +99,14 @@ class _Choice(Struct):
 
 
 class _Details(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
 
 
 class _Usage(Struct):
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: _Count | None = 0
+    completion_tokens: _Count | None = 0
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
@@ -130,11 +133,12 @@ _embeddings = msgspec.json.Decoder(_Embeddings).decode
 class Decoder:
     """One stream's frames -> events."""
 
-    __slots__ = ("_calls", "_started")
+    __slots__ = ("_calls", "_latest", "_started")
 
     def __init__(self) -> None:
         self._started = False
-        self._calls: dict[tuple[int, int], bool] = {}
+        self._calls: dict[tuple[int, int | str], tuple[int, str | None]] = {}
+        self._latest: dict[int, tuple[int, str | None]] = {}
 
     def feed(self, frame: Frame) -> Sequence[Event]:
         data = frame.data
@@ -158,7 +162,7 @@ class Decoder:
                 if choice.delta is not None:
                     self._said(choice.index, choice.delta, events)
                 if choice.finish_reason:
-                    events.append(Finish(choice.index, _FINISH.get(choice.finish_reason, "stop")))
+                    _finish(choice.index, choice.finish_reason, events)
         if chunk.usage is not None:
             events.append(UsageReport(usage_of(chunk.usage), alone=not choices))
         return events or (Ping(),)
@@ -172,20 +176,39 @@ class Decoder:
         if said.refusal:
             events.append(RefusalDelta(choice, said.refusal))
         if said.tool_calls:
-            for position, call in enumerate(said.tool_calls):
-                self._call(choice, position if call.index is None else call.index, call, events)
+            for call in said.tool_calls:
+                self._call(choice, call, events)
         if said.function_call is not None:
             events.append(Opaque("function_call", carries_text=True))
         if said.audio is not None:
             events.append(Opaque("audio", carries_text=True))
 
-    def _call(self, choice: int, index: int, call: _ToolCall, events: list[Event]) -> None:
+    def _call(self, choice: int, call: _ToolCall, events: list[Event]) -> None:
+        """A call goes by its index.  Engines that leave it out, or give every call the same, tell calls apart by id."""
         function = call.function or _Function()
-        if (choice, index) not in self._calls:
-            self._calls[choice, index] = True
+        key = (call.id or None) if call.index is None else call.index
+        known = (
+            self._calls.get((choice, key)) if key is not None else None if function.name else self._latest.get(choice)
+        )
+        if known is None or (call.id and known[1] and call.id != known[1] and function.name):
+            index = self._latest[choice][0] + 1 if choice in self._latest else 0
+            if index >= CALLS_LIMIT or len(self._calls) >= CALLS_LIMIT:
+                raise MalformedAnswer("the answer has too many tool calls")
+            known = (index, call.id)
+            self._calls[choice, index if key is None else key] = known
             events.append(ToolCallStart(choice, index, call.id or f"call_{choice}_{index}", function.name or ""))
+            self._latest[choice] = known
         if function.arguments:
-            events.append(ToolCallDelta(choice, index, function.arguments))
+            events.append(ToolCallDelta(choice, known[0], function.arguments))
+
+
+def _finish(choice: int, word: str | None, events: list[Event]) -> None:
+    """A choice's end.  An unknown reason may be a failure ("abort", "error"): it passes where dialects match, and is
+    refused where it would have to be translated, rather than made a success."""
+    reason = _FINISH.get(word) if word is not None else None
+    if reason is None:
+        events.append(Opaque("finish_reason", carries_text=True))
+    events.append(Finish(choice, reason or "stop"))
 
 
 def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
@@ -206,8 +229,10 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
     events: list[Event] = [Start(chunk.id or "", chunk.model or "", int(chunk.created or 0))]
     for choice in chunk.choices:
         if choice.message is not None:
+            for position, call in enumerate(choice.message.tool_calls or ()):
+                call.index = position  # a whole answer counts by place
             decoder._said(choice.index, choice.message, events)
-        events.append(Finish(choice.index, _FINISH.get(choice.finish_reason or "stop", "stop")))
+        _finish(choice.index, choice.finish_reason, events)
     if chunk.usage is not None:
         events.append(UsageReport(usage_of(chunk.usage)))
     events.append(Done())

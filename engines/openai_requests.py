@@ -6,7 +6,9 @@ may be left out because their value asks for nothing.
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Mapping, Set
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -38,34 +40,47 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},), "metadata": ({},), "modalities": (["text"],), "service_tier": ("auto", "default"), "tools": ([],),
     "verbosity": ("medium",),
 }  # fmt: skip
+_ASSISTANT = frozenset(
+    {
+        "role", "content", "tool_calls", "refusal", "name", "audio", "function_call", "reasoning_content", "reasoning",
+        "annotations",
+    }
+)  # fmt: skip
+_FIELD_NAME = re.compile(r"[a-z][a-z_]{0,39}")
+_WORDS: dict[type, str] = {
+    str: "a string", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "an array",
+}  # fmt: skip
+T = TypeVar("T")
 _EFFORTS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768}
 
 
 def conversation(request: Request) -> Conversation:
-    """The neutral form of a chat completion request."""
+    """The neutral form of a chat completion request.
+
+    A field of the wrong type is refused here too: an engine that speaks OpenAI's dialect may say so better.
+    """
     body = request.body
     for name, value in body.items():
         if name not in _NEUTRAL and value is not None and value not in _HARMLESS.get(name, ()):
-            raise Untranslatable(name, "the engine's dialect has no form for this field")
+            raise Untranslatable(_named(name), "the engine's dialect has no form for this field")
     system, messages = _messages(body["messages"])
-    stop = body.get("stop")
-    effort = body.get("reasoning_effort")
+    effort = _maybe(body, "reasoning_effort", str)
     return Conversation(
         system=system,
         messages=messages,
         stream=request.stream,
-        tools=tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(body.get("tools") or ())),
+        tools=tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(_list(body.get("tools"), "tools"))),
         tool_choice=_choice(body.get("tool_choice")),
-        parallel_tool_calls=body.get("parallel_tool_calls"),
+        parallel_tool_calls=_maybe(body, "parallel_tool_calls", bool),
         max_output=request.max_output,
-        temperature=body.get("temperature"),
-        top_p=body.get("top_p"),
-        top_k=body.get("top_k"),
-        stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        temperature=_maybe(body, "temperature", float),
+        top_p=_maybe(body, "top_p", float),
+        top_k=_maybe(body, "top_k", int),
+        stop=_stop(body.get("stop")),
         output_format=_format(body.get("response_format")),
         reasoning_effort=effort if effort != "none" else None,
         reasoning_budget=0 if effort == "none" else None,
-        user=body.get("safety_identifier") or body.get("user"),
+        user=_maybe(body, "safety_identifier", str) or _maybe(body, "user", str),
     )
 
 
@@ -80,7 +95,8 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
                 raise Untranslatable(
                     path, "a system message after the conversation began has no place in the engine's dialect"
                 )
-            system += [part for part in _parts(row.get("content"), f"{path}.content") if isinstance(part, Text)]
+            _only(row, path, {"role", "content"})
+            system += _texts(row.get("content"), f"{path}.content")
         elif role == "user":
             _only(row, path, {"role", "content", "name"})
             if row.get("name"):
@@ -89,82 +105,86 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
         elif role == "assistant":
             messages.append(Message("assistant", _assistant(row, path)))
         elif role == "tool":
-            _only(row, path, {"role", "content", "tool_call_id", "name"})
-            content = _parts(row.get("content"), f"{path}.content")
-            result = ToolResult(
-                str(row.get("tool_call_id") or ""), tuple(p for p in content if isinstance(p, (Text, Image)))
-            )
-            messages.append(Message("user", (result,)))
+            _only(row, path, {"role", "content", "tool_call_id", "name"})  # the name repeats the call's
+            call_id = _typed(row.get("tool_call_id"), f"{path}.tool_call_id", str)
+            messages.append(Message("user", (ToolResult(call_id, _parts(row.get("content"), f"{path}.content")),)))
         else:
-            raise Untranslatable(f"{path}.role", f"the role {str(role)[:20]!r} has no neutral form")
+            raise Untranslatable(f"{path}.role", "this role has no neutral form")
     return tuple(system), tuple(messages)
 
 
+def _texts(content: Any, path: str) -> list[Text]:
+    """What stands in a system message: text alone, since the other dialect's system prompt holds nothing else."""
+    texts: list[Text] = []
+    for index, part in enumerate(_parts(content, path)):
+        if not isinstance(part, Text):
+            raise Untranslatable(f"{path}[{index}]", "a system message can hold only text in the engine's dialect")
+        texts.append(part)
+    return texts
+
+
 def _assistant(row: dict[str, Any], path: str) -> tuple[Part, ...]:
-    _only(
-        row,
-        path,
-        {
-            "role",
-            "content",
-            "tool_calls",
-            "refusal",
-            "name",
-            "audio",
-            "function_call",
-            "reasoning_content",
-            "reasoning",
-            "annotations",
-        },
-    )
+    _only(row, path, _ASSISTANT)
     for name in ("refusal", "audio", "function_call", "name", "annotations"):
         if row.get(name):
             raise Untranslatable(f"{path}.{name}", "the engine's dialect has no form for this field")
     parts: list[Part] = []
-    if reasoning := row.get("reasoning_content") or row.get("reasoning"):
-        parts.append(Reasoning(str(reasoning)))
+    for name in ("reasoning_content", "reasoning"):
+        if row.get(name):
+            parts.append(Reasoning(_typed(row[name], f"{path}.{name}", str)))
+            break
     if row.get("content"):
         parts += _parts(row["content"], f"{path}.content")
-    for number, call in enumerate(row.get("tool_calls") or ()):
-        function = call.get("function")
-        if not isinstance(function, dict):
-            raise Untranslatable(f"{path}.tool_calls[{number}]", "only function calls can be translated")
-        parts.append(
-            ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), str(function.get("arguments") or "{}"))
-        )
+    for number, call in enumerate(_list(row.get("tool_calls"), f"{path}.tool_calls")):
+        parts.append(_call(call, f"{path}.tool_calls[{number}]"))
     return tuple(parts)
 
 
-def _parts(content: Any, path: str) -> tuple[Part, ...]:
+def _call(call: Any, path: str) -> ToolCall:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or call.get("type", "function") != "function":
+        raise Untranslatable(path, "only function calls can be translated")
+    _only(call, path, {"id", "type", "index", "function"})
+    _only(function, f"{path}.function", {"name", "arguments"})
+    return ToolCall(
+        _typed(call.get("id"), f"{path}.id", str),
+        _typed(function.get("name"), f"{path}.function.name", str),
+        _typed(function.get("arguments", "{}"), f"{path}.function.arguments", str) or "{}",
+    )
+
+
+def _parts(content: Any, path: str) -> tuple[Text | Image, ...]:
     if content is None:
         return ()
     if isinstance(content, str):
         return (Text(content),)
-    parts: list[Part] = []
-    for index, row in enumerate(content):
+    parts: list[Text | Image] = []
+    for index, row in enumerate(_list(content, path)):
         where = f"{path}[{index}]"
         kind = row.get("type") if isinstance(row, dict) else None
         if kind == "text":
             _only(row, where, {"type", "text"})
-            parts.append(Text(row["text"]))
+            parts.append(Text(_typed(row.get("text"), f"{where}.text", str)))
         elif kind == "image_url":
-            parts.append(_image(row, where))
+            _only(row, where, {"type", "image_url"})
+            parts.append(_image(row.get("image_url"), f"{where}.image_url"))
         else:
-            raise Untranslatable(where, f"a part of type {str(kind)[:30]!r} has no form in the engine's dialect")
+            raise Untranslatable(where, "a part of this type has no form in the engine's dialect")
     return tuple(parts)
 
 
-def _image(row: dict[str, Any], path: str) -> Image:
-    image = row.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    if not isinstance(url, str):
-        raise Untranslatable(f"{path}.image_url", "an image needs a url")
-    detail = image.get("detail") if isinstance(image, dict) else None
+def _image(image: Any, path: str) -> Image:
+    detail = None
+    if isinstance(image, dict):
+        _only(image, path, {"url", "detail"})
+        detail = _maybe(image, "detail", str, path)
+        image = image.get("url")
+    url = _typed(image, f"{path}.url", str)
     if url.startswith("data:"):
         head, _, data = url[5:].partition(",")
         media, _, encoding = head.partition(";")
         if encoding != "base64":
-            raise Untranslatable(f"{path}.image_url", "a data: URL of an image must be base64")
+            raise Untranslatable(path, "a data: URL of an image must be base64")
         return Image(media_type=media, data=data, detail=detail)
     return Image(url=url, detail=detail)
 
@@ -173,8 +193,15 @@ def _tool(row: Any, path: str) -> Tool:
     function = row.get("function") if isinstance(row, dict) else None
     if not isinstance(function, dict) or row.get("type", "function") != "function":
         raise Untranslatable(path, "only function tools can be translated")
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    return Tool(str(function.get("name") or ""), function.get("description"), parameters, function.get("strict"))
+    _only(row, path, {"type", "function"})
+    path += ".function"
+    _only(function, path, {"name", "description", "parameters", "strict"})
+    return Tool(
+        _typed(function.get("name"), f"{path}.name", str),
+        _maybe(function, "description", str, path),
+        _maybe(function, "parameters", dict, path) or {"type": "object", "properties": {}},
+        _maybe(function, "strict", bool, path),
+    )
 
 
 def _choice(value: Any) -> ToolChoice | None:
@@ -183,25 +210,62 @@ def _choice(value: Any) -> ToolChoice | None:
     if value in ("auto", "none", "required"):
         return ToolChoice(value)
     if isinstance(value, dict) and value.get("type") == "function" and isinstance(value.get("function"), dict):
-        return ToolChoice("named", str(value["function"].get("name")))
+        return ToolChoice("named", _typed(value["function"].get("name"), "tool_choice.function.name", str))
     raise Untranslatable("tool_choice", "only auto, none, required and a named function can be translated")
 
 
 def _format(value: Any) -> OutputFormat | None:
-    if value is None or value.get("type") == "text":
+    if value is None:
         return None
-    if value.get("type") == "json_object":
+    path = "response_format"
+    kind = _typed(value, path, dict).get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
         return OutputFormat()
-    if value.get("type") == "json_schema" and isinstance(value.get("json_schema"), dict):
+    if kind == "json_schema" and isinstance(value.get("json_schema"), dict):
         row = value["json_schema"]
-        return OutputFormat(row.get("schema") or {}, row.get("name"), row.get("strict"))
-    raise Untranslatable("response_format", "only text, json_object and json_schema can be translated")
+        path += ".json_schema"
+        _only(row, path, {"schema", "name", "strict"})
+        schema = _maybe(row, "schema", dict, path) or {}
+        return OutputFormat(schema, _maybe(row, "name", str, path), _maybe(row, "strict", bool, path))
+    raise Untranslatable(path, "only text, json_object and json_schema can be translated")
 
 
-def _only(row: dict[str, Any], path: str, known: set[str]) -> None:
+def _stop(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(_typed(word, f"stop[{index}]", str) for index, word in enumerate(_list(value, "stop")))
+
+
+def _only(row: dict[str, Any], path: str, known: Set[str]) -> None:
     for name, value in row.items():
         if name not in known and value is not None:
-            raise Untranslatable(f"{path}.*", "a field that the engine's dialect does not know")
+            raise Untranslatable(f"{path}.{_named(name)}", "a field that the engine's dialect does not know")
+
+
+def _named(name: str) -> str:
+    """A field's name if it looks like one: what a client wrote stands in no message otherwise."""
+    return name if _FIELD_NAME.fullmatch(name) else "*"
+
+
+def _typed(value: Any, path: str, kind: type[T]) -> T:
+    """`value`, where it is of this kind; a whole number is a float too, a boolean is no number."""
+    if isinstance(value, bool) and kind is not bool:
+        raise Untranslatable(path, f"must be {_WORDS[kind]}")
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise Untranslatable(path, f"must be {_WORDS[kind]}")
+    return cast(T, value)
+
+
+def _maybe(row: Mapping[str, Any], name: str, kind: type[T], path: str = "") -> T | None:
+    value = row.get(name)
+    return None if value is None else _typed(value, f"{path}.{name}" if path else name, kind)
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    rows: list[Any] = [] if value is None else _typed(value, path, list)
+    return rows
 
 
 def render(talk: Conversation, *, model: str) -> bytes:

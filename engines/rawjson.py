@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding hostile bytes as JSON can raise."""
 
 _STRING_VALUES: dict[str, re.Pattern[bytes]] = {}
+_WORD = re.compile(r"[A-Za-z0-9_]+")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -43,7 +45,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def duplicate_keys(raw: bytes, value: Any) -> tuple[str, ...]:
-    """Dotted paths of keys that stand twice in one object of `raw`, which parses to `value`.
+    """Paths (`a.b[2].c`) of keys that stand twice in one object of `raw`, which parses to `value`; the first few.
 
     Parsers disagree on which of the two counts, so what was scanned here might not be what an engine reads.
     Every key is followed by a colon: where there are no more key-like places than keys, there is no
@@ -51,18 +53,21 @@ def duplicate_keys(raw: bytes, value: Any) -> tuple[str, ...]:
     """
     if len(_KEY_LIKE.findall(raw)) == _count_keys(value):
         return ()
-    found: list[str] = []
+    any_found = False
 
-    def pairs(items: list[tuple[str, Any]]) -> Any:
-        names = [name for name, _ in items]
-        found.extend(sorted({name for name in names if names.count(name) > 1}) if len(set(names)) != len(names) else ())
-        return dict(items)
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal any_found
+        row = dict(items)
+        if len(row) == len(items):
+            return row
+        any_found = True
+        return _Repeating(row, tuple(name for name, count in Counter(name for name, _ in items).items() if count > 1))
 
     try:
-        json.loads(raw, object_pairs_hook=pairs)
+        tree = json.loads(raw, object_pairs_hook=pairs, parse_int=str, parse_float=str)  # numbers do not matter here
     except (ValueError, RecursionError):
         return ("?",)
-    return tuple(found)
+    return _repeated_paths(tree) if any_found else ()
 
 
 def top_level_span(raw: bytes, key: str) -> tuple[int, int] | None:
@@ -73,34 +78,42 @@ def top_level_span(raw: bytes, key: str) -> tuple[int, int] | None:
     return None
 
 
-def replace(raw: bytes, path: tuple[str, ...], new: bytes) -> bytes:
-    """`raw` with the value at a path of object keys replaced; KeyError where there is none."""
-    start, end = (_only_string(raw, path[0]) if len(path) == 1 else None) or _span(raw, path)
+def replace(raw: bytes, path: tuple[str, ...], new: bytes, *, present: bool = False) -> bytes:
+    """`raw`, an object or an SSE event of one, with the value at a path of keys replaced; KeyError where there is none.
+
+    `present`: the caller knows that the object has the key (it was parsed), so one place in `raw` must be it.
+    """
+    start, end = (_only_string(raw, path[0], present) if len(path) == 1 else None) or _span(raw, path)
     return raw[:start] + new + raw[end:]
 
 
 def insert(raw: bytes, key: str, value: bytes) -> bytes:
     """`raw` with a member added at the end of the top-level object."""
-    close = raw.rindex(b"}")
-    before = raw[:close].rstrip(_SPACE)
+    before = raw[: raw.rindex(b"}")].rstrip(_SPACE)
     comma = b"" if before.endswith(b"{") else b","
-    return before + comma + msgspec.json.encode(key) + b":" + value + raw[close:]
+    return before + comma + msgspec.json.encode(key) + b":" + value + raw[len(before) :]
 
 
-def _only_string(raw: bytes, key: str) -> tuple[int, int] | None:
-    """The span of a plain string value, where its key stands once in all of `raw` and so must be the one meant.
+def _only_string(raw: bytes, key: str, present: bool) -> tuple[int, int] | None:
+    """The span of a plain string value, where its key stands once in all of `raw` and is provably the one meant.
 
-    Inside a string a quote is escaped, so `"key"` cannot occur there; a key in escapes could hide (\\u006d),
-    so any such escape sends the search to the scanner.
+    Inside a string a quote is escaped, so a match whose quote is not escaped is a key.  It is one of the outermost
+    object if only that one's brace was opened before it, or if only that one's is closed after it.  A key in escapes
+    could hide (\\u006d), so any escape of that kind sends the search to the scanner, as all doubt does.
     """
     pattern = _STRING_VALUES.get(key)
     if pattern is None:
-        if len(_STRING_VALUES) > 16:
+        if len(_STRING_VALUES) > 16 or _WORD.fullmatch(key) is None:
             return None
         pattern = _STRING_VALUES[key] = re.compile(rb'"%b"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")?' % re.escape(key.encode()))
     matches = pattern.finditer(raw)
     match = next(matches, None)
-    if match is None or match.group(1) is None or next(matches, None) is not None or b"\\u" in raw:
+    if match is None or match.group(1) is None or next(matches, None) is not None or b"\\u00" in raw:
+        return None
+    at = match.start()
+    if raw[at - 1 : at] == b"\\":
+        return None
+    if not present and raw.count(b"{", 0, at) != 1 and raw.count(b"}", match.end()) != 1:
         return None
     return match.span(1)
 
@@ -122,13 +135,13 @@ def _members(raw: bytes, start: int) -> Iterator[tuple[str, int, int]]:
     depth = 0
     key: str | None = None
     value_at = 0
-    expecting_key = False
+    expecting_key = expecting_colon = False
     for token in _TOKEN.finditer(raw, start):
         mark = raw[token.start()]
         if mark == 0x22:  # a string
             if depth == 1 and expecting_key:
                 key = _text(token.group())
-                expecting_key = False
+                expecting_key, expecting_colon = False, True
         elif mark == 0x7B or mark == 0x5B:  # { [
             depth += 1
             if depth == 1:
@@ -136,8 +149,9 @@ def _members(raw: bytes, start: int) -> Iterator[tuple[str, int, int]]:
                     return
                 expecting_key = True
         elif mark == 0x3A:  # :
-            if depth == 1:
+            if depth == 1 and expecting_colon:  # others at this depth are of `data:`, where lines cut an event
                 value_at = token.end()
+                expecting_colon = False
         else:  # } ] ,
             if depth == 1 and key is not None:
                 yield (key, *_trimmed(raw, value_at, token.start()))
@@ -163,6 +177,31 @@ def _text(token: bytes) -> str:
         return token[1:-1].decode()
     value: str = json.loads(token)
     return value
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which `names` stand more than once."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, row: dict[str, Any], names: tuple[str, ...]) -> None:
+        super().__init__(row)
+        self.names = names
+
+
+def _repeated_paths(tree: Any, most: int = 8) -> tuple[str, ...]:
+    found: list[str] = []
+    stack: list[tuple[str, Any]] = [("", tree)]
+    while stack and len(found) < most:
+        path, item = stack.pop()
+        if isinstance(item, dict):
+            prefix = f"{path}." if path else ""
+            if isinstance(item, _Repeating):
+                found += [prefix + name for name in item.names[: most - len(found)]]
+            stack += [(prefix + name, inner) for name, inner in item.items() if isinstance(inner, dict | list)]
+        else:
+            stack += [(f"{path}[{at}]", inner) for at, inner in enumerate(item) if isinstance(inner, dict | list)]
+    return tuple(found)
 
 
 def _count_keys(value: Any) -> int:

@@ -28,13 +28,19 @@ class Framer:
     __slots__ = ("_buffer", "_limit", "_searched")
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()  # grows in place: a large event in small pieces is not copied at each
         self._searched = 0  # bytes of the buffer that are known to hold no event's end
         self._limit = limit
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The events that are complete now.  Raises `MalformedAnswer` past the limit."""
-        if not self._buffer and chunk.endswith(b"\n\n") and b"\r" not in chunk and chunk.startswith(b"data: "):
+        if (
+            not self._buffer
+            and len(chunk) <= self._limit
+            and chunk.endswith(b"\n\n")
+            and b"\r" not in chunk
+            and chunk.startswith(b"data: ")
+        ):
             return self._plain(chunk)
         return self._general(chunk)
 
@@ -42,14 +48,14 @@ class Framer:
         """At the end of the stream: an event whose blank line was a CR that might have become a CRLF."""
         buffer = self._buffer
         if buffer.endswith(b"\r") and _BLANK.search(buffer) is not None:
-            self._buffer = b""
-            return [parse(buffer)]
+            self._buffer = bytearray()
+            return [parse(bytes(buffer))]
         return []
 
     @property
     def rest(self) -> bytes:
         """What is left of an event that was never ended; by the specification it is none."""
-        return self._buffer
+        return bytes(self._buffer)
 
     def _plain(self, chunk: bytes) -> list[Frame]:
         """Whole events of one `data: ` line each, ended by LF LF: how nearly every engine sends them."""
@@ -68,7 +74,11 @@ class Framer:
         return frames
 
     def _general(self, chunk: bytes) -> list[Frame]:
-        buffer = self._buffer + chunk
+        held = self._buffer
+        waiting = bool(held)
+        if waiting:
+            held += chunk
+        buffer: bytes | bytearray = held if waiting else chunk
         frames = []
         start = 0
         at = self._searched
@@ -76,13 +86,20 @@ class Framer:
             end = match.end()
             if end == len(buffer) and buffer[end - 1] == 13:
                 break  # CR at the very end: an LF may follow and belong to it
-            frames.append(parse(buffer[start:end]))
+            self._check(end - start)
+            frames.append(parse(bytes(buffer[start:end])))
             start = at = end
-        self._buffer = buffer[start:]
-        self._searched = max(0, len(self._buffer) - 3)
-        if len(self._buffer) > self._limit:
-            raise MalformedAnswer(f"an event is larger than {self._limit} bytes")
+        if waiting:
+            del held[:start]
+        else:
+            held += chunk[start:]
+        self._searched = max(0, len(held) - 3)
+        self._check(len(held))
         return frames
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise MalformedAnswer(f"an event is larger than {self._limit} bytes")
 
 
 def parse(raw: bytes) -> Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from engines.model import BadRequest
 from engines.rawjson import duplicate_keys, insert, parse_object, replace, top_level_span
+from engines.sse import parse
 
 KEYS = st.sampled_from(["model", "a", "messages", 'quo"te', "back\\slash", "é", "", "mod\\u0065l", "x:y"])
 VALUES = st.recursive(
@@ -97,3 +99,54 @@ def test_what_is_no_object_is_refused_in_words(raw: bytes) -> None:
     with pytest.raises(BadRequest) as refused:
         parse_object(raw)
     assert str(refused.value).startswith("The body")
+
+
+@pytest.mark.parametrize(
+    ("raw", "paths"),
+    [
+        (b'{"a":1,"a":2}', ("a",)),
+        (b'{"a":{"b":[1,{"c":1,"c":2}]}}', ("a.b[1].c",)),
+        (b'{"t":"\\":","a":[],"\\u0061":[]}', ("a",)),
+    ],
+)
+def test_a_repeated_key_is_named_by_its_path(raw: bytes, paths: tuple[str, ...]) -> None:
+    assert duplicate_keys(raw, msgspec.json.decode(raw)) == paths
+
+
+def test_law_10_many_keys_with_one_repeated_are_checked_in_linear_time() -> None:
+    raw = b"{" + b",".join(b'"k%d":1' % number for number in range(50_000)) + b',"k1":2}'
+    value = msgspec.json.decode(raw)
+    began = process_time()
+    assert duplicate_keys(raw, value) == ("k1",)
+    assert process_time() - began < 2  # measured 0.04 s; one look at every pair of keys takes half a minute
+
+
+@given(value=OBJECTS, style=st.sampled_from(STYLES))
+def test_a_key_that_only_an_inner_object_has_is_not_found(value: dict[str, Any], style: dict[str, Any]) -> None:
+    outer = {"in": {**value, "model": "x"}, 'quo"model': "x", "z": value}
+    raw = json.dumps(outer, **style).encode("utf-8", "surrogatepass")
+    with pytest.raises(KeyError):
+        replace(raw, ("model",), b'"new"')
+
+
+@pytest.mark.parametrize(
+    ("raw", "edited"),
+    [
+        (b'data: {"model":"x","c":[{"d":{}}]}\n\n', b'data: {"model":"N","c":[{"d":{}}]}\n\n'),
+        (b'data: {"c":[{"d":{}}],"model":"x"}\n\n', b'data: {"c":[{"d":{}}],"model":"N"}\n\n'),
+        (b'data: {"c":[{}],"model":"x","u":{}}\n\n', b'data: {"c":[{}],"model":"N","u":{}}\n\n'),
+        (b'data: {"t":"\\u00e9",\ndata: "model":"x"\ndata: }\n\n', b'data: {"t":"\\u00e9",\ndata: "model":"N" }\n\n'),
+        (b'data: {"t":"\\u00e9","model":"x"\ndata: ,"a":1}\n\n', b'data: {"t":"\\u00e9","model":"N" ,"a":1}\n\n'),
+    ],
+)
+def test_an_event_is_edited_as_its_object_is(raw: bytes, edited: bytes) -> None:
+    done = replace(raw, ("model",), b'"N"')
+    frames = [parse(done).data, parse(edited).data]
+    assert json.loads(frames[0] or b"") == json.loads(frames[1] or b"")
+    if raw.count(b"data:") == 1:
+        assert done == edited
+
+
+def test_insert_keeps_the_space_that_was_there() -> None:
+    assert insert(b'{ "a": 1\n}\n', "b", b"2") == b'{ "a": 1,"b":2\n}\n'
+    assert insert(b"{ }", "b", b"2") == b'{"b":2 }'
