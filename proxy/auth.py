@@ -8,15 +8,16 @@ so that no web page that a user visits can spend.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
-from functools import lru_cache
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 PREFIX = "spw_"
-_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+_LOOPBACK = r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?"
+_HOST = re.compile(_LOOPBACK, re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(f"https?://{_LOOPBACK}", re.IGNORECASE | re.ASCII)
 
 
 class Principal(Struct, frozen=True):
@@ -88,18 +89,14 @@ def credential(headers: Mapping[str, str], query: str) -> str | None:
 
 
 def host_allowed(host: str | None, origin: str | None) -> bool:
-    """Is a request without a key addressed to this host itself, and not sent by a page from elsewhere?"""
-    if host is None or _hostname(f"//{host}") not in _LOOPBACK_HOSTS:
+    """Is a request without a key addressed to this host itself, and not sent by a page from elsewhere?
+
+    Both headers must have exactly the form that browsers send (RFC 9110, section 7.2; RFC 6454, section 7): what a URL
+    parser would make of another form is not asked.  `null`, the origin of sandboxed pages and files, is foreign.
+    """
+    if host is None or _HOST.fullmatch(host) is None:
         return False
-    return origin is None or _hostname(origin) in _LOOPBACK_HOSTS
-
-
-@lru_cache(maxsize=256)
-def _hostname(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
+    return origin is None or _ORIGIN.fullmatch(origin) is not None
 
 
 def _from_query(query: str) -> str | None:

@@ -7,9 +7,12 @@ and exit with 0, 1 (the answer is no) or 2 (wrong use).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,6 +20,8 @@ import typer
 
 if TYPE_CHECKING:
     from proxy.config import Settings
+    from proxy.config_errors import ConfigInvalid
+    from proxy.state.keys import KeyStore
 
 app = typer.Typer(
     name="spillway",
@@ -68,12 +73,13 @@ def serve(
     state_dir: StateOption = None,
 ) -> None:
     """Serve applications on 127.0.0.1:8800 until stopped."""
+    from proxy.config_checks import is_gguf
     from proxy.supervisor import CannotServe, run
 
-    if model is not None and not model.is_file():
-        _fail(f"there is no file {model}; --model takes a GGUF file", 2)
+    if model is not None and not is_gguf(model):
+        _fail(f"{model} {'is no GGUF file' if model.exists() else 'is not there'}; --model takes a GGUF file", 2)
     source, notes = _source(config, model=model, allow_cloud=allow_cloud)
-    settings = _settings(source, config, listen={"host": host, "port": port, "workers": workers}, state_dir=state_dir)
+    settings = _settings(source, listen={"host": host, "port": port, "workers": workers}, state_dir=state_dir)
     try:
         raise typer.Exit(run(settings, notes=notes, announce=_announce))
     except CannotServe as cannot:
@@ -135,8 +141,7 @@ def explain(
         known = ", ".join(name for name, row in BY_NAME.items() if row.operation is not None)
         _fail(f"there is no surface {surface!r}; there are {known}", 2)
     raw = _read(file)
-    source, _ = _source(config, model=None, allow_cloud=False)
-    settings = _settings(source, config)
+    settings = _settings(_source(config)[0], secrets=False)
     loop = asyncio.new_event_loop()
     try:
         row = explained(settings, surface, raw, loop)
@@ -166,7 +171,10 @@ def chat(
     import openai
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    client = openai.OpenAI(base_url=f"{base_url.rstrip('/')}/v1", api_key=key or "none", max_retries=0)
+    if not text.strip():
+        _fail("there is nothing to say: give a prompt, or - and text on standard input", 2)
+    base_url = _base_url(base_url)
+    client = openai.OpenAI(base_url=f"{base_url}/v1", api_key=key or "none", max_retries=0)
     try:
         name = model or _first_model(client)
         with client.chat.completions.with_streaming_response.create(
@@ -212,12 +220,13 @@ def spend(
 
     if by not in ("day", "model", "target", "boundary", "project", "key"):
         _fail(f"cannot list by {by!r}; there are day, model, target, boundary, project and key", 2)
-    path = _state(config, state_dir) / "ledger.db"
+    path = Path(_located(config, state_dir).state.dir) / "ledger.db"
     if not path.exists():
         _fail(f"there is no ledger at {path}; nothing was served from this state directory yet", 1)
-    ledger = Ledger(path)
-    rows = ledger.spend(by)
-    ledger.close()
+    with _database(path):
+        ledger = Ledger(path)
+        rows = ledger.spend(by)
+        ledger.close()
     print(json.dumps(rows) if as_json else spend_table(by, rows))
 
 
@@ -228,14 +237,14 @@ def spend(
 def keys_create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     organisation: Annotated[str, typer.Option(help="Who pays.")] = "default",
-    team: Annotated[str, typer.Option()] = "",
+    team: Annotated[str, typer.Option(help="Whose part of the organisation.")] = "",
     project: Annotated[str, typer.Option(help="The application.")] = "",
     tenant: Annotated[str | None, typer.Option(help="A label that compliance rules speak of.")] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model that it may use; repeat for more. Default: all.")
     ] = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Nothing under this key may leave.")] = False,
-    days: Annotated[int | None, typer.Option(help="Days until it expires. Default: never.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")] = None,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
@@ -243,19 +252,20 @@ def keys_create(
     """Make a key. It is shown once; only its hash is kept."""
     import time
 
-    import msgspec
-
-    from proxy.state.keys import KeyStore
-
-    store = KeyStore(_state(config, state_dir) / "keys.db")
-    token, row = store.create(
-        name, organisation=organisation, team=team, project=project, tenant=tenant, models=model or None,
-        boundaries=["local"] if local_only else None, expires=None if days is None else int(time.time()) + days * 86_400,
-    )  # fmt: skip
-    store.close()
-    _record_key(config, row.id, "created")
+    settings = _located(config, state_dir)
+    _need_models(settings, model or [])
+    with _keys(settings) as store:
+        try:
+            token, row = store.create(
+                name, organisation=organisation, team=team, project=project, tenant=tenant, models=model or None,
+                boundaries=["local"] if local_only else None,
+                expires=None if days is None else int(time.time()) + days * 86_400,
+            )  # fmt: skip
+        except ValueError as wrong:
+            _fail(str(wrong), 2)
+    _record_key(settings, row.id, "created")
     if as_json:
-        print(json.dumps({"key": token, "id": row.id, "name": row.name, "created": msgspec.to_builtins(row.created)}))
+        print(json.dumps({"key": token, "id": row.id, "name": row.name, "created": row.created}))
     else:
         print(token)
         _say(f"{row.id} for {name}: keep it now, it is not shown again", "dim")
@@ -265,11 +275,9 @@ def keys_create(
 def keys_list(config: ConfigOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
     """List keys, never the keys themselves."""
     from proxy.meaning import keys_table
-    from proxy.state.keys import KeyStore
 
-    store = KeyStore(_state(config, state_dir) / "keys.db")
-    rows = store.list()
-    store.close()
+    with _keys(_located(config, state_dir)) as store:
+        rows = store.list()
     if as_json:
         print(json.dumps([{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]))
     elif rows:
@@ -285,17 +293,16 @@ def keys_revoke(
     state_dir: StateOption = None,
 ) -> None:
     """Revoke a key; running workers stop serving it within about a second."""
-    from proxy.state.keys import KeyStore, NoSuchKey
+    from proxy.state.keys import NoSuchKey
 
-    store = KeyStore(_state(config, state_dir) / "keys.db")
-    try:
-        revoked = store.revoke(wanted)
-    except NoSuchKey as missing:
-        _fail(f"{missing.args[0]}; `spillway keys list` shows them", 1)
-    finally:
-        store.close()
+    settings = _located(config, state_dir)
+    with _keys(settings) as store:
+        try:
+            revoked = store.revoke(wanted)
+        except NoSuchKey as missing:
+            _fail(f"{missing.args[0]}; `spillway keys list` shows them", 1)
     for key in revoked:
-        _record_key(config, key, "revoked")
+        _record_key(settings, key, "revoked")
         print(key)
 
 
@@ -310,12 +317,13 @@ def audit_verify(
     key: Annotated[str | None, typer.Option(help="The key's fingerprint, known from elsewhere.")] = None,
     since: Annotated[Path | None, typer.Option(help="A checkpoint kept from an earlier visit.")] = None,
     config: ConfigOption = None,
+    state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify the log: 0 verified, 3 consistent but unanchored, 1 not verified."""
     from compliance import verify
 
-    arguments = [str(directory or _settings(_source(config)[0], config).audit.dir)]
+    arguments = [str(directory or _located(config, state_dir).audit.dir)]
     arguments += ["--key", key] if key else []
     arguments += ["--since", str(since)] if since else []
     raise typer.Exit(verify.main([*arguments, *(["--json"] if as_json else [])]))
@@ -334,14 +342,17 @@ def audit_show(
     from proxy.meaning import timeline
     from proxy.projections.ledger import Ledger
 
-    settings = _settings(_source(config)[0], config)
-    path = _state(config, state_dir) / "ledger.db"
-    found = Ledger(path).find(request) if path.exists() else []
-    records = [
-        next(read(Path(settings.audit.dir) / origin.rpartition("/")[2], seq, stop=seq + 1)) for origin, seq in found
-    ]
-    if not records:
+    settings = _located(config, state_dir)
+    path = Path(settings.state.dir) / "ledger.db"
+    with _database(path):
+        found = Ledger(path).find(request) if path.exists() else []
+    if not found:
         _fail(f"the index has no request {request}; it is about a second behind the log", 1)
+    logs = [Path(settings.audit.dir) / origin.rpartition("/")[2] for origin, _ in found]
+    rows = [next(read(log, seq, stop=seq + 1), None) for log, (_, seq) in zip(logs, found, strict=True) if log.is_dir()]
+    records = [record for record in rows if record is not None]
+    if len(records) < len(found):
+        _fail(f"the index names records that {settings.audit.dir} does not hold; `spillway audit verify` says more", 1)
     print(json.dumps([json.loads(encode(record)) for record in records]) if as_json else timeline(records))
 
 
@@ -361,13 +372,14 @@ def _source(config: Path | None, *, model: Path | None = None, allow_cloud: bool
 
 
 def _settings(
-    source: Any, config: Path | None, *, listen: dict[str, Any] | None = None, state_dir: Path | None = None
+    source: Any, *, listen: dict[str, Any] | None = None, state_dir: Path | None = None, secrets: bool = True
 ) -> Settings:
     from proxy.config import build, load
     from proxy.config_errors import ConfigInvalid
 
     try:
-        settings = load(source, os.environ) if isinstance(source, Path) else build(source, os.environ)
+        make = load if isinstance(source, Path) else build
+        settings = make(source, os.environ, secrets=secrets)
         changes = {name: value for name, value in (listen or {}).items() if value is not None}
         return settings.changed(listen=changes, state_dir=state_dir) if changes or state_dir else settings
     except ConfigInvalid as invalid:
@@ -375,15 +387,53 @@ def _settings(
         raise typer.Exit(1) from None
 
 
-def _state(config: Path | None, state_dir: Path | None) -> Path:
-    """The state directory: as given, as configured, or the default.  No engine is looked for."""
-    if state_dir is not None:
-        return state_dir
+def _located(config: Path | None, state_dir: Path | None) -> Settings:
+    """Settings for what lies in directories: no engine is looked for, and no secret, so that it works in any shell."""
     path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    return Path(_settings(path if path is not None else {}, config).state.dir)
+    return _settings(path if path is not None else {}, state_dir=state_dir, secrets=False)
 
 
-def _record_key(config: Path | None, key: str, change: str) -> None:
+@contextlib.contextmanager
+def _database(path: Path) -> Iterator[None]:
+    """What a file that is no database, or may not be written, does to a command: one line."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        _fail(f"{path} cannot be used: {words}; --state-dir names another directory", 1)
+
+
+@contextlib.contextmanager
+def _keys(settings: Settings) -> Iterator[KeyStore]:
+    from proxy.state.keys import KeyStore
+
+    path = Path(settings.state.dir) / "keys.db"
+    with _database(path), contextlib.closing(KeyStore(path)) as store:
+        yield store
+
+
+def _need_models(settings: Settings, models: list[str]) -> None:
+    """A key for a model that nobody can ask for is a slip of the pen, where a configuration says which there are."""
+    from proxy.config_checks import public_models
+    from proxy.config_errors import nearest
+
+    known = public_models(settings)
+    for model in models if known else ():
+        if model not in known:
+            _fail(f"no model is called {model!r}; {nearest(model, known)}", 2)
+
+
+def _base_url(url: str) -> str:
+    """As people type it: without a scheme, with the /v1 that SDKs want, with a slash at the end."""
+    url = url.rstrip("/").removesuffix("/v1")
+    if "://" not in url:
+        url = f"http://{url}"
+    if not url.startswith(("http://", "https://")):
+        _fail("--base-url takes an http or https URL, such as http://127.0.0.1:8800", 2)
+    return url
+
+
+def _record_key(settings: Settings, key: str, change: str) -> None:
     """A key's change is a record of the command line's own log."""
     import time
 
@@ -391,11 +441,9 @@ def _record_key(config: Path | None, key: str, change: str) -> None:
     from compliance.records import KeyChanged
     from proxy.app import instance_name, signing_key_path
 
-    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    settings = _settings(path if path is not None else {}, config)
     directory = Path(settings.audit.dir)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         journal = Journal.open(
             directory / "cli",
             origin=f"{instance_name(directory)}/cli",
@@ -403,8 +451,9 @@ def _record_key(config: Path | None, key: str, change: str) -> None:
         )
         journal.append(KeyChanged(actor=os.environ.get("USER", ""), at=time.time_ns() // 1000, change=change, key=key))
         journal.close()
-    except JournalError as error:
-        _say(f"the change is in force, but its record could not be written: {error}", "red")
+    except (JournalError, OSError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        _say(f"the change is in force, but its record could not be written: {words}", "red")
 
 
 def _read(file: Path | None) -> bytes:
@@ -432,23 +481,31 @@ def _announce(settings: Settings) -> None:
         print(line, flush=True)
 
 
-def _print_mistakes(invalid: Any) -> None:
+def _print_mistakes(invalid: ConfigInvalid) -> None:
+    """`spillway.yaml:7: engines.gpu.kind: what is wrong`, as editors and terminals make links of it; then what is right."""
     for mistake in invalid.mistakes:
-        place = f"{invalid.name}:{mistake.line}" if mistake.line else invalid.name
-        typer.echo(
-            f"{typer.style(place, dim=True)} {typer.style(mistake.path, bold=True)}{': ' if mistake.path else ''}{mistake.wrong}",
-            err=True,
-        )
+        place = f"{invalid.name}:{mistake.line}:" if mistake.line else f"{invalid.name}:"
+        path = f"{_styled(mistake.path, bold=True)}: " if mistake.path else ""
+        _report(f"{_styled(place, dim=True)} {path}{mistake.wrong}")
         if mistake.hint:
-            typer.echo(f"    {typer.style(mistake.hint, fg='green')}", err=True)
+            _report(f"    {_styled(mistake.hint, fg='green')}")
     count = len(invalid.mistakes)
-    typer.echo(f"{count} mistake{'s' if count != 1 else ''}", err=True)
+    _report(f"{count} mistake{'s' if count != 1 else ''}")
+
+
+def _styled(text: str, **style: Any) -> str:
+    """In colour on a terminal only, and not where NO_COLOR is set (no-color.org)."""
+    return typer.style(text, **style) if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else text
+
+
+def _report(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _say(text: str, style: str) -> None:
-    typer.echo(typer.style(text, dim=True) if style == "dim" else typer.style(text, fg=style), err=True)
+    _report(_styled(text, dim=True) if style == "dim" else _styled(text, fg=style))
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(f"{typer.style('spillway:', fg='red')} {text}", err=True)
+    _report(f"{_styled('spillway:', fg='red')} {text}")
     raise typer.Exit(status)

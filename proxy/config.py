@@ -7,6 +7,7 @@ environment or from files, never from the file itself, and are never printed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +16,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from compliance.rules import policy_hash
 from proxy import quantities
-from proxy.config_checks import check
-from proxy.config_errors import ConfigInvalid, Mistake, from_validation, parse_yaml
-from proxy.secrets import resolve_secrets
+from proxy.auth import PREFIX
+from proxy.config_checks import check, check_files
+from proxy.config_errors import ConfigInvalid, Location, Mistake, from_validation, parse_yaml, without
+from proxy.quantities import Wrong
+from proxy.secrets import reference, resolve_secrets
 
 
 def _quantity(parse: Any, pattern: str, example: str) -> Any:
@@ -31,8 +34,21 @@ Money = Annotated[int, *_quantity(quantities.money, r"^\$ ?[0-9._]+$", "$20000")
 TokenPrice = Annotated[int, *_quantity(quantities.token_price, r"^\$ ?[0-9.]+/M$", "$2.50/M")]
 
 
+def _is(wrong: str, hint: str, *shapes: type | str | None) -> Any:
+    """Which shapes a union takes, said once and in words; pydantic would report each branch of its own."""
+    classes = tuple(shape for shape in shapes if isinstance(shape, type))
+
+    def take(value: Any) -> Any:
+        fits = isinstance(value, (BaseModel, *classes)) or (isinstance(value, str | None) and value in shapes)
+        if not fits or (isinstance(value, bool) and bool not in classes):
+            raise Wrong(wrong, hint)
+        return value
+
+    return BeforeValidator(take)
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Secret(_Part):
@@ -42,10 +58,16 @@ class Secret(_Part):
     file: str | None = Field(None, description="path of a file")
 
 
+Reference = Annotated[Secret, BeforeValidator(reference)]
+
+
 class Listen(_Part):
     host: str = "127.0.0.1"
     port: int = Field(8800, ge=0, le=65535)
-    workers: Literal["auto"] | int = Field("auto", description="processes; auto: one per core but one")
+    workers: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | Literal["auto"],
+        _is("must be auto, or a whole number of processes", "such as 2", "auto", int),
+    ] = Field("auto", description="processes; auto: one per core but one")
     drain: Duration = Field(30.0, description="how long a stopping worker lets its requests end")
 
     @property
@@ -88,7 +110,7 @@ class Engine(_Part):
     kind: str
     replicas: tuple[str, ...] = ()
     models: dict[str, EngineModel | None] = {}
-    key: Secret | None = None
+    key: Reference | None = None
     boundary: str | None = Field(None, description="local or cloud; default: as its kind is")
     peers: tuple[str, ...] = Field(
         (), description="networks in CIDR that count as local beside loopback and private ones"
@@ -110,7 +132,9 @@ class Routed(_Part):
 
 class When(_Part):
     found: tuple[str, ...] = ()
-    tenant: tuple[str, ...] | str = ()
+    tenant: Annotated[
+        tuple[str, ...] | str, _is("must be a tenant, or a list of them", "such as [clinic]", str, list, tuple)
+    ] = ()
 
 
 class RulePart(_Part):
@@ -150,7 +174,7 @@ class PricePart(_Part):
 
 class Audit(_Part):
     dir: str = "./audit"
-    key: Secret | None = Field(
+    key: Reference | None = Field(
         None, description="the signing key's file; default: key in the directory, made at first start"
     )
     local: Literal["deferred", "durable"] = Field(
@@ -166,11 +190,29 @@ class Prometheus(_Part):
 class TelemetryPart(_Part):
     otlp: str | None = Field(None, description="an OpenTelemetry collector, e.g. http://collector:4318")
     sample: Share = Field(0.05)
-    prometheus: Prometheus | bool = False
+    prometheus: Annotated[
+        Prometheus | bool, _is("must be true, false, or a mapping", "such as {host: 127.0.0.1, port: 8801}", dict, bool)
+    ] = False
+
+
+def _hash(value: Any) -> Any:
+    text = value if isinstance(value, str) else ""
+    if text.startswith(PREFIX):
+        raise Wrong(
+            "holds the key itself; a secret never stands in the file",
+            "write its hash (sha256:...), and make a new key, since this one was written down",
+        )
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+        if re.fullmatch(r"(?i:sha256:)?[0-9A-Fa-f]{64}", text):
+            raise Wrong("must be sha256: and 64 characters of hex, in small letters", "write sha256: before the hash")
+        raise Wrong("must be sha256: and 64 characters of hex", "printf %s KEY | sha256sum prints them")
+    return text
 
 
 class KeyPart(_Part):
-    hash: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="of the key; `spillway keys create` prints it")
+    hash: Annotated[str, BeforeValidator(_hash)] = Field(
+        pattern=r"^sha256:[0-9a-f]{64}$", description="SHA-256 of the key, in hex"
+    )
     organisation: str = "default"
     team: str = ""
     project: str = ""
@@ -200,16 +242,38 @@ class Settings(_Part):
     listen: Listen = Listen()
     state: State = State()
     engines: dict[str, Engine] = {}
-    models: dict[str, tuple[str, ...] | Routed] = {}
+    models: dict[
+        str,
+        Annotated[
+            tuple[str, ...] | Routed,
+            _is(
+                "must be a list of targets, or a route",
+                "such as [gpu/llama-70b, openai/gpt-4o], or {route: {small: [...], large: [...]}}",
+                list,
+                tuple,
+                dict,
+            ),
+        ],
+    ] = {}
     compliance: Compliance = Compliance()
     budgets: tuple[Budget, ...] = ()
     prices: dict[str, PricePart] = {}
-    unpriced: Literal["refuse"] | PricePart = "refuse"
+    unpriced: Annotated[
+        Literal["refuse"] | PricePart,
+        _is("must be refuse, or a price", "such as {input: $2.50/M, output: $10/M}", "refuse", dict),
+    ] = "refuse"
     audit: Audit = Audit()
     telemetry: TelemetryPart = TelemetryPart()
     keys: dict[str, KeyPart] = {}
     limits: LimitsPart = LimitsPart()
-    egress_proxy: str | None = Field(None, description="an HTTP proxy for cloud engines, e.g. http://proxy:3128")
+    egress: Annotated[
+        Reference | str | None,
+        _is("must be a URL, or a secret", "such as http://proxy:3128, or {env: NAME}", str, dict, None),
+    ] = Field(
+        None,
+        alias="egress_proxy",
+        description="an HTTP proxy for cloud engines, e.g. http://proxy:3128; {env: NAME} where it holds a password",
+    )
     _secrets: dict[str, str] = PrivateAttr(default_factory=dict)  # by the path of their reference
     _source: dict[str, Any] = PrivateAttr(default_factory=dict)  # as the file held it
 
@@ -220,6 +284,11 @@ class Settings(_Part):
             include={"engines", "models", "compliance", "budgets", "prices", "unpriced"}, mode="json"
         )
         return policy_hash(json.dumps(parts, sort_keys=True).encode())
+
+    @property
+    def egress_proxy(self) -> str | None:
+        """The URL of the proxy that cloud engines are reached through; it may hold a password."""
+        return self.egress if isinstance(self.egress, str) else self.secret("egress_proxy")
 
     def secret(self, path: str) -> str | None:
         """The value behind a reference, e.g. `engines.openai.key`."""
@@ -251,7 +320,8 @@ class Settings(_Part):
         try:
             return self._of(source, self._secrets)
         except ValidationError as error:
-            raise ConfigInvalid("the command line", from_validation(error, Settings, {})) from None
+            wrong = from_validation(error, Settings, source, {})
+            raise ConfigInvalid("the command line", [mistake for _, mistake in wrong]) from None
 
     @classmethod
     def _of(cls, source: dict[str, Any], secrets: dict[str, str]) -> Settings:
@@ -260,32 +330,65 @@ class Settings(_Part):
         return settings
 
 
-def load(source: Path | str, environ: Mapping[str, str], *, name: str = "the configuration") -> Settings:
-    """Settings of a file (a Path) or of YAML text; raises `ConfigInvalid` with every mistake."""
+def load(
+    source: Path | str, environ: Mapping[str, str], *, name: str = "the configuration", secrets: bool = True
+) -> Settings:
+    """Settings of a file (a Path) or of YAML text; raises `ConfigInvalid` with every mistake.
+
+    Without `secrets` none is looked up, and no engine's file: for commands that reach no engine, which may run where
+    neither is at hand.
+    """
     text = _read(source) if isinstance(source, Path) else source
-    value, lines = parse_yaml(text, str(source) if isinstance(source, Path) else name)
-    return build(value, environ, lines=lines, name=str(source) if isinstance(source, Path) else name)
+    name = str(source) if isinstance(source, Path) else name
+    value, lines = parse_yaml(text, name)
+    return build(value, environ, lines=lines, name=name, secrets=secrets, files=secrets)
 
 
 def build(
     value: dict[str, Any],
     environ: Mapping[str, str],
     *,
-    lines: Mapping[tuple[Any, ...], int] | None = None,
+    lines: Mapping[Location, int] | None = None,
     name: str = "the configuration",
+    secrets: bool = True,
+    files: bool = False,
 ) -> Settings:
-    """Settings of a parsed configuration."""
+    """Settings of a parsed configuration.  What does not fit is set aside, so that the rest is checked, too."""
+    lines = lines or {}
     mistakes: list[Mistake] = []
+    cut: set[Location] = set()
+    settings: Settings | None
     try:
         settings = Settings._of(value, {})
     except ValidationError as error:
-        raise ConfigInvalid(name, from_validation(error, Settings, lines or {})) from None
-    mistakes += check(settings, lines or {})
-    secrets, missing = resolve_secrets(settings, environ, lines or {})
-    mistakes += missing
+        wrong = from_validation(error, Settings, value, lines)
+        mistakes += [mistake for _, mistake in wrong]
+        settings, cut = _what_fits(value, [place for place, _ in wrong])
+    values: dict[str, str] = {}
+    if settings is not None:
+        mistakes += check(settings, lines, cut)
+        if secrets:
+            values, missing = resolve_secrets(settings, environ, lines)
+            mistakes += missing
+        if files:
+            mistakes += check_files(settings, lines)
     if mistakes:
-        raise ConfigInvalid(name, sorted(mistakes, key=lambda mistake: mistake.line))
-    return Settings._of(value, secrets)
+        raise ConfigInvalid(name, sorted(mistakes))
+    return Settings._of(value, values)
+
+
+def _what_fits(value: dict[str, Any], places: list[Location]) -> tuple[Settings | None, set[Location]]:
+    """(settings of all but what stands at these places, what was cut); None where nothing can be told."""
+    cut: set[Location] = set()
+    while True:
+        value, gone = without(value, places)
+        cut |= gone
+        if not gone:
+            return None, cut
+        try:
+            return Settings._of(value, {}), cut
+        except ValidationError as error:  # what was cut is missed elsewhere: cut there as well, and say nothing
+            places = [place for place, _ in from_validation(error, Settings, value, {})]
 
 
 def _read(path: Path) -> str:
@@ -302,8 +405,21 @@ def _read(path: Path) -> str:
 def schema() -> dict[str, Any]:
     """JSON Schema of the file, for editors."""
     value = Settings.model_json_schema(by_alias=True)
+    _without_numbers(value)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Spillway configuration",
         **{k: v for k, v in value.items() if k != "title"},
     }
+
+
+def _without_numbers(part: Any) -> None:
+    """Where text with a unit is asked for, the default in seconds or bytes would mislead an editor."""
+    if isinstance(part, dict):
+        if part.get("type") == "string" and not isinstance(part.get("default", ""), str):
+            del part["default"]
+        for inner in part.values():
+            _without_numbers(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            _without_numbers(inner)

@@ -1,14 +1,17 @@
-"""What a schema cannot say: names that must resolve, boundaries that must hold, prices that must exist."""
+"""What a schema cannot say: names that must resolve, boundaries that must hold, days that must exist."""
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from compliance.rules import TYPES
-from engines.kinds import KINDS, UnknownKind, kind
+from engines.kinds import KINDS, Kind, UnknownKind, kind
 from engines.transport import peer_allowed
 from proxy.config_errors import Lines, Location, Mistake, dotted, line_of, nearest
 
@@ -16,101 +19,313 @@ if TYPE_CHECKING:
     from proxy.config import Engine, Settings
 
 BOUNDARIES = ("local", "cloud")
-
-
-def check(settings: Settings, lines: Lines) -> list[Mistake]:
-    """Every mistake in what the parts say of each other."""
-    found = [*_engines(settings), *_models(settings), *_rules(settings), *_prices(settings)]
-    return [Mistake(line_of(path, lines), dotted(path), wrong, hint) for path, wrong, hint in found]
-
+SMOKE_MODEL = "smoke-test"
+LATER_TYPES = ("phi", "pii", "name", "address", "phone", "mrn", "date")
+"""What later versions find; a rule that speaks of it now would never match."""
+_ENGINE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MODEL_NAME = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 
 Found = Iterator[tuple[Location, str, str]]
 
 
-def _engines(settings: Settings) -> Found:
+def check(settings: Settings, lines: Lines, cut: set[Location] | frozenset[Location] = frozenset()) -> list[Mistake]:
+    """Every mistake in what the parts say of each other.
+
+    `cut` are the places that did not even have the right form and are missing here: what depends on them is not judged.
+    """
+    names = _Names(settings, cut)
+    parts = (_engines, _models, _rules, _budgets, _prices, _keys, _doors, _waits)
+    found = [row for part in parts for row in part(settings, names)]
+    return [Mistake(line_of(path, lines), dotted(path), wrong, hint) for path, wrong, hint in found]
+
+
+def check_files(settings: Settings, lines: Lines) -> list[Mistake]:
+    """Files that must be there before Spillway can serve: the models that it runs itself."""
+    found = []
+    for name, engine in settings.engines.items():
+        path: Location = ("engines", name, "managed", "model")
+        if engine.managed is None or engine.managed.model == SMOKE_MODEL or is_gguf(Path(engine.managed.model)):
+            continue
+        found.append(
+            Mistake(line_of(path, lines), dotted(path), "is no GGUF file", f"the path of one, or {SMOKE_MODEL}")
+        )
+    return found
+
+
+def is_gguf(path: Path) -> bool:
+    """Does the file begin as GGUF files do?"""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"GGUF"
+    except (OSError, ValueError):
+        return False
+
+
+def public_models(settings: Settings) -> tuple[str, ...]:
+    """The names that applications can ask for; empty where any name is passed through, or none is known."""
+    names = _Names(settings, frozenset())
+    return () if names.wild else tuple(names.public)
+
+
+class _Names:
+    """The names that a configuration declares, and what is known of them."""
+
+    def __init__(self, settings: Settings, cut: set[Location] | frozenset[Location]) -> None:
+        self._cut = cut
+        self.engines = tuple(settings.engines)
+        self.targets = {
+            f"{name}/{model}": None
+            for name, engine in settings.engines.items()
+            for model in engine.models
+            if model != "*"
+        }
+        self.wild = {name for name, engine in settings.engines.items() if "*" in engine.models}
+        self.public = dict.fromkeys(settings.models or [target.partition("/")[2] for target in self.targets])
+
+    def whole(self, section: str) -> bool:
+        """Is nothing of this section missing?"""
+        return not any(place[:1] == (section,) for place in self._cut)
+
+    def there(self, *path: str) -> bool:
+        """Is what the file has at this place here, too?"""
+        return not any(path[: len(place)] == place for place in self._cut)
+
+    def target(self, name: str) -> tuple[str, str] | None:
+        """What is wrong with a target's name, and what would be right; None: nothing, or it cannot be told."""
+        engine, slash, model = name.partition("/")
+        if name in self.targets or (engine in self.wild and model and model != "*"):
+            return None
+        if not self.there("engines", engine, "models", model):
+            return None
+        if slash and engine in self.engines:
+            if model in ("", "*"):
+                return f"{name!r} names no model", f"such as {engine}/MODEL"
+            return f"{name!r} is no engine/model", nearest(
+                name, [t for t in self.targets if t.startswith(f"{engine}/")]
+            )
+        if not slash:
+            having = [target for target in self.targets if target.partition("/")[2] == name]
+            having += [target for target in self.targets if target.partition("/")[0] == name]
+            if having:
+                return f"{name!r} is no engine/model", f"did you mean {having[0]!r}?"
+        return f"{name!r} is no engine/model", nearest(
+            name, [*self.targets, *(f"{wild}/MODEL" for wild in sorted(self.wild))]
+        )
+
+
+def _engines(settings: Settings, names: _Names) -> Found:
     for name, engine in settings.engines.items():
         path: Location = ("engines", name)
         if "/" in name:
             yield path, "an engine's name cannot hold a slash", "it stands before the slash of engine/model"
+        elif not _ENGINE_NAME.fullmatch(name):
+            yield path, "an engine's name is letters, digits, dots, dashes and underscores", "such as gpu-a"
+        for model in engine.models:
+            if not _MODEL_NAME.fullmatch(model):
+                yield (*path, "models", model), "a model's name is printable ASCII, up to 256 characters", ""
         try:
             row = kind(engine.kind)
         except UnknownKind:
             yield (*path, "kind"), f"{engine.kind!r} is no engine kind", nearest(engine.kind, KINDS)
             continue
-        if not engine.replicas and not engine.managed and row.url is None:
-            yield path, "has no address", "give replicas: [http://host:port]"
-        if engine.managed and engine.kind != "llama.cpp":
-            yield (
-                (*path, "managed"),
-                f"Spillway does not run {row.title} itself",
-                "start it yourself and give replicas, or use kind: llama.cpp",
-            )
-        if not engine.models:
-            yield path, "has no models", 'list them, or write models: {"*": {}} to pass any name through'
-        if engine.boundary is not None and engine.boundary not in BOUNDARIES:
-            yield (*path, "boundary"), f"{engine.boundary!r} is no boundary", nearest(engine.boundary, BOUNDARIES)
-        yield from _addresses(path, engine, engine.boundary or row.boundary)
+        yield from _engine(path, engine, row, names)
+
+
+def _engine(path: Location, engine: Engine, row: Kind, names: _Names) -> Found:
+    boundary = engine.boundary or row.boundary
+    there = all(names.there(*path, part) for part in ("replicas", "managed"))
+    if there and not engine.replicas and not engine.managed and row.url is None:
+        yield path, "has no address", f"give replicas: [http://127.0.0.1:{row.port or 8000}]"
+    if row.url is not None and not engine.replicas and names.there(*path, "replicas"):
+        if engine.key is None and names.there(*path, "key"):
+            yield path, f"has no key, and {row.title} answers nobody without one", "give key: {env: NAME}"
+        if boundary == "local" and names.there(*path, "boundary"):
+            yield (*path, "boundary"), f"{row.title} is in the cloud, not local", "leave boundary out"
+    if engine.managed is not None:
+        yield from _managed(path, engine, row)
+    if not engine.models and names.there(*path, "models"):
+        yield path, "has no models", 'list them, or write models: {"*": {}} to pass any name through'
+    if engine.boundary is not None and engine.boundary not in BOUNDARIES:
+        yield (*path, "boundary"), f"{engine.boundary!r} is no boundary", nearest(engine.boundary, BOUNDARIES)
+        return
+    yield from _addresses(path, engine, boundary)
+
+
+def _managed(path: Location, engine: Engine, row: Kind) -> Found:
+    assert engine.managed is not None
+    if row.name != "llama.cpp":
+        hint = "start it yourself and give replicas, or use kind: llama.cpp"
+        yield (*path, "managed"), f"Spillway does not run {row.title} itself", hint
+    if engine.replicas:
+        yield (
+            (*path, "managed"),
+            "stands beside replicas",
+            "leave one of them out: Spillway runs it, or somebody else does",
+        )
 
 
 def _addresses(path: Location, engine: Engine, boundary: str) -> Found:
+    sound = True
     for index, network in enumerate(engine.peers):
         try:
             ipaddress.ip_network(network, strict=False)
         except ValueError:
+            sound = False
             yield (*path, "peers", index), f"{network!r} is no network", "in CIDR, such as 100.64.0.0/10"
-            return
     for index, url in enumerate(engine.replicas):
-        parts = urlsplit(url)
         where = (*path, "replicas", index)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            yield where, f"{url!r} is no http or https URL", "such as http://gpu-a:8000"
+        mistake = _url(url, "http://gpu-a:8000")
+        if mistake is not None:
+            yield (where, *mistake)
             continue
+        if urlsplit(url).path.rstrip("/").endswith("/v1"):
+            yield where, "ends in /v1, which is added to it", "leave /v1 out"
+        if url.rstrip("/") in [other.rstrip("/") for other in engine.replicas[:index]]:
+            yield where, "stands twice", "each replica has an address of its own"
+        host = urlsplit(url).hostname or ""
         try:
-            ipaddress.ip_address(parts.hostname)
+            ipaddress.ip_address(host)
         except ValueError:
             continue  # a name: its address is checked at each connect
-        if not peer_allowed(parts.hostname, boundary, engine.peers):
-            yield (
-                where,
-                f"{parts.hostname} is neither loopback nor private, so it is not local",
-                "declare boundary: cloud, or list its network under peers",
-            )
+        if sound and not peer_allowed(host, boundary, engine.peers):
+            hint = "declare boundary: cloud, or list its network under peers"
+            yield where, f"{host} is neither loopback nor private, so it is not local", hint
 
 
-def _models(settings: Settings) -> Found:
-    targets = {f"{name}/{model}" for name, engine in settings.engines.items() for model in engine.models}
-    wild = {name for name, engine in settings.engines.items() if "*" in engine.models}
+def _url(url: str, example: str) -> tuple[str, str] | None:
+    """What is wrong with an http or https URL, which is repeated only where it can hold no password."""
+    shown = "this" if "@" in url else repr(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"{shown} is no http or https URL", f"such as {example}"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return f"{shown} is no http or https URL", f"such as {example}"
+    if "@" in parts.netloc:
+        return (
+            "holds a name or a password, and a secret never stands in the file",
+            "write {env: NAME} or {file: PATH} where a key belongs",
+        )
+    if parts.query or parts.fragment:
+        return "holds more than an address", f"such as {example}"
+    return None
+
+
+def _models(settings: Settings, names: _Names) -> Found:
     for name, entry in settings.models.items():
         path: Location = ("models", name)
+        if name == "*" or not _MODEL_NAME.fullmatch(name):
+            hint = (
+                'any name is passed through by an engine with models: {"*": {}}' if name == "*" else "printable ASCII"
+            )
+            yield path, "is no name that an application can ask for", hint
         lists: list[tuple[Location, tuple[str, ...]]]
         if isinstance(entry, tuple):
             lists = [(path, entry)]
         else:
             lists = [((*path, "route", "small"), entry.route.small), ((*path, "route", "large"), entry.route.large)]
-        for where, names in lists:
-            if not names:
+        for where, targets in lists:
+            if not targets:
                 yield where, "names no target", "such as [gpu/llama-70b, openai/gpt-4o]"
-            for index, target in enumerate(names):
-                if target not in targets and target.partition("/")[0] not in wild:
-                    yield (*where, index), f"{target!r} is no engine/model", nearest(target, sorted(targets))
+            for index, target in enumerate(targets):
+                wrong = names.target(target)
+                if wrong is not None:
+                    yield ((*where, index), *wrong)
+                elif target in targets[:index]:
+                    yield (*where, index), f"{target!r} stands twice", "candidates are tried once, best first"
 
 
-def _rules(settings: Settings) -> Found:
+def _rules(settings: Settings, names: _Names) -> Found:
     for index, rule in enumerate(settings.compliance.rules):
         for position, found in enumerate(rule.when.found):
-            if found not in TYPES:
-                yield (
-                    ("compliance", "rules", index, "when", "found", position),
-                    f"{found!r} is nothing that is found",
-                    nearest(found, TYPES),
-                )
-    scopes = [(budget.scope, budget.window) for budget in settings.budgets]
-    if len(scopes) > 1:
+            where: Location = ("compliance", "rules", index, "when", "found", position)
+            if found in LATER_TYPES:
+                yield where, f"{found!r} is not found yet in this version", f"there are {', '.join(TYPES)}"
+            elif found not in TYPES:
+                yield where, f"{found!r} is nothing that is found", nearest(found, TYPES)
+
+
+def _budgets(settings: Settings, names: _Names) -> Found:
+    if len(settings.budgets) > 1:
         yield ("budgets", 1), "only one budget is there yet in this version", "leave the others out"
 
 
-def _prices(settings: Settings) -> Found:
+def _prices(settings: Settings, names: _Names) -> Found:
+    parts = [(("prices", name), part) for name, part in settings.prices.items()]
     for name in settings.prices:
-        engine, _, model = name.partition("/")
-        if engine not in settings.engines or not model:
-            yield ("prices", name), f"{name!r} is no engine/model", nearest(name, [f"{e}/" for e in settings.engines])
+        wrong = names.target(name)
+        if wrong is not None:
+            yield (("prices", name), *wrong)
+    if not isinstance(settings.unpriced, str):
+        parts.append((("unpriced",), settings.unpriced))  # type: ignore[arg-type]
+    for path, part in parts:
+        if part.since and _day(part.since) is None:
+            yield (*path, "from"), "is no day", "written as 2026-01-31"
+
+
+def _keys(settings: Settings, names: _Names) -> Found:
+    seen: dict[str, str] = {}
+    for name, key in settings.keys.items():
+        path: Location = ("keys", name)
+        if key.hash in seen:
+            yield (*path, "hash"), f"is also that of {seen[key.hash]!r}", "each key has a hash of its own"
+        seen.setdefault(key.hash, name)
+        if key.expires is not None and _day(key.expires) is None:
+            yield (*path, "expires"), "is no day", "written as 2026-01-31; the key ends with that day, in UTC"
+        for index, boundary in enumerate(key.boundaries or ()):
+            if boundary not in BOUNDARIES:
+                yield (*path, "boundaries", index), f"{boundary!r} is no boundary", nearest(boundary, BOUNDARIES)
+        if names.wild or not names.whole("models") or not names.whole("engines"):
+            continue  # any name may be passed through, or it cannot be told
+        for index, model in enumerate(key.models or ()):
+            if model not in names.public:
+                yield (*path, "models", index), f"no model is called {model!r}", nearest(model, names.public)
+
+
+def _doors(settings: Settings, names: _Names) -> Found:
+    host = settings.listen.host
+    if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%a-z]*", host):
+        yield (
+            ("listen", "host"),
+            "is no name or address",
+            "such as 127.0.0.1, or 0.0.0.0 for every interface; the port is listen.port",
+        )
+    prometheus = settings.telemetry.prometheus
+    port = 8801 if prometheus is True else getattr(prometheus, "port", None)
+    if port is not None and port == settings.listen.port:
+        yield ("telemetry", "prometheus"), f"listens on {port}, as Spillway does", "such as {port: 8801}"
+    if settings.telemetry.otlp is not None:
+        wrong = _url(settings.telemetry.otlp, "http://collector:4318")
+        if wrong is not None:
+            yield (("telemetry", "otlp"), *wrong)
+    if isinstance(settings.egress, str):
+        wrong = _url(settings.egress, "http://proxy:3128")
+        if wrong is not None:
+            yield (("egress_proxy",), *wrong)
+    if settings.audit.key is not None and settings.audit.key.file is None:
+        yield ("audit", "key"), "the signing key is a file, made at the first start", "write {file: ./audit.key}"
+
+
+def _waits(settings: Settings, names: _Names) -> Found:
+    """Times and sizes that must not be nothing: with zero nothing would ever be served."""
+    rows: list[tuple[Location, float]] = [
+        (("engines", name, "timeouts", part), getattr(engine.timeouts, part))
+        for name, engine in settings.engines.items()
+        for part in ("connect", "first_event", "idle", "total")
+    ]
+    rows += [
+        (("limits", part), getattr(settings.limits, part))
+        for part in ("body", "answer", "header_timeout", "body_timeout")
+    ]
+    for path, amount in rows:
+        if amount <= 0:
+            yield path, "must be more than nothing", ""
+
+
+def _day(text: str) -> datetime.date | None:
+    """The day of `2026-01-31`, and of no other form."""
+    try:
+        return datetime.date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None
+    except ValueError:
+        return None

@@ -1,19 +1,57 @@
-"""Mistakes in a configuration: where they stand, what is wrong, and the nearest right thing."""
+"""Mistakes in a configuration: where they stand, what is wrong, and the nearest right thing.
+
+What stands in the wrong place may be a secret.  So messages repeat names (of settings, engines, kinds, models),
+numbers, and addresses that hold no password, and no other value from the file.
+"""
 
 from __future__ import annotations
 
+import copy
 import difflib
+import re
+import types
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-LATER = frozenset({"overflow", "routes", "decisions", "experiments", "console"})
-"""Sections of the design that are not there yet: said plainly, never accepted in silence."""
+from proxy.quantities import Wrong
 
 Location = tuple[Any, ...]
 Lines = Mapping[Location, int]
+LATER: Final[Mapping[Location, frozenset[str]]] = {
+    (): frozenset({"overflow", "routes", "decisions", "experiments", "console"}),
+    ("state",): frozenset({"ledger"}),
+    ("engines", "*"): frozenset({"queue", "cost", "contract", "dns"}),
+    ("engines", "*", "managed"): frozenset({"sha256", "replicas"}),
+    ("compliance",): frozenset({"tenants"}),
+    ("compliance", "answers"): frozenset({"found"}),
+    ("compliance", "rules", "*", "when"): frozenset({"target"}),
+    ("budgets", "*"): frozenset({"soft", "at_limit", "requests", "tokens"}),
+    ("audit",): frozenset({"witness", "retention", "captures"}),
+}
+"""Settings of the design that are not there yet: said plainly, never accepted in silence."""
+
+LATER_VALUES: Final[Mapping[str, re.Pattern[str]]] = {
+    "action": re.compile("redact"),
+    "scope": re.compile(r"(team|project|key|tenant|user)(/.*)?"),
+    "window": re.compile("minute"),
+    "store": re.compile(r"(redis|rediss|postgresql)(:.*)?"),
+}
+EXAMPLES: Final[Mapping[str, str]] = {
+    "engines": "{gpu: {kind: vllm, replicas: [http://gpu-a:8000], models: {llama-70b: {}}}}",
+    "models": "{llama-70b: {context: 131072}}",
+    "kind": "vllm", "replicas": "[http://gpu-a:8000]", "peers": "[100.64.0.0/10]", "found": "[card, ssn]",
+    "small": "[cpu/phi-3]", "large": "[gpu/llama-70b]", "name": "cards never leave", "action": "keep_local",
+    "rules": "[{name: cards never leave, when: {found: [card]}, action: block}]",
+    "budgets": "[{scope: org, window: month, limit: $2000}]", "limit": "$2000", "boundaries": "[local]",
+    "prices": "{openai/gpt-4o: {input: $2.50/M, output: $10/M}}", "input": "$2.50/M", "output": "$10/M",
+    "keys": "{triage: {hash: 'sha256:...'}}", "hash": "sha256:...", "context": "131072", "model": "./models/phi-3.gguf",
+    "route": "{small: [cpu/phi-3], large: [gpu/llama-70b]}", "listen": "{host: 127.0.0.1, port: 8800}",
+}  # fmt: skip
+SHOWN = 16
+"""So many names at most where a message lists what there is."""
 
 
 class Mistake(NamedTuple):
@@ -36,42 +74,118 @@ class ConfigInvalid(Exception):
         self.mistakes = mistakes
 
 
+# --- YAML --------------------------------------------------------------------------------------------------
+
+MAX_DEPTH = 32
+MAX_NODES = 200_000
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_MERGE = "tag:yaml.org,2002:merge"
+_YAML_HINTS = (
+    (r"'\\t'", "indent with spaces, not with tabs"),
+    (r"undefined alias|alphabetic or numeric", 'a star is written in quotes: "*"'),
+    (r"mapping values are not allowed", "text that holds a colon and a space is written in quotes; or the indentation is off"),
+    (r"cannot start any token", "text that starts with this character is written in quotes"),
+    (r"another document", "one file holds one document: leave the --- out"),
+    (r"could not find expected ':'", "a setting is written as name: value"),
+    (r"expected ',' or|but got '<stream end>'", "a bracket is not closed, or a comma is missing"),
+    (r"expected <block end>", "the indentation is off, or a quote is not closed"),
+    (r"escape character", "in double quotes a backslash is written twice; or use single quotes"),
+)  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """Dates stay text: 2026-01-01 is what people write, and a day that does not exist must not end in a traceback."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if not tag.endswith(":timestamp")]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def parse_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[Location, int]]:
-    """The mapping of a YAML text, and the line of each of its keys and items."""
+    """The mapping of a YAML text, and the line of each of its keys and items.  Names are text, also where they are
+    numbers; depth and size are bounded, so aliases cannot blow a small file up."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigInvalid(name, [Mistake(line, "", f"is not YAML: {error.problem}", "")]) from None
-    except yaml.YAMLError:
-        raise ConfigInvalid(name, [Mistake(0, "", "is not YAML", "")]) from None
-    if value is None:
+        hint = next((words for pattern, words in _YAML_HINTS if re.search(pattern, str(error.problem))), "")
+        raise ConfigInvalid(name, [Mistake(line, "", f"is not YAML: {error.problem}", hint)]) from None
+    except yaml.YAMLError as error:
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        raise ConfigInvalid(name, [Mistake(line, "", "holds a character that YAML does not allow", "")]) from None
+    except RecursionError:
+        raise ConfigInvalid(name, [Mistake(1, "", "is nested too deeply", "")]) from None
+    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"):
         return {}, {}
-    if not isinstance(value, dict):
-        raise ConfigInvalid(name, [Mistake(1, "", "must be a mapping of sections", "such as engines:")])
-    lines: dict[Location, int] = {}
-    repeated: list[Mistake] = []
-    _walk(node, (), lines, repeated)
-    if repeated:
-        raise ConfigInvalid(name, repeated)
-    return value, lines
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigInvalid(
+            name, [Mistake(1, "", "must be a mapping of sections", f"such as engines: {EXAMPLES['engines']}")]
+        )
+    reader = _Reader()
+    value = reader.read(node, ())
+    if reader.mistakes:
+        raise ConfigInvalid(name, sorted(reader.mistakes.values()))
+    return value, reader.lines
 
 
-def _walk(node: Any, path: Location, lines: dict[Location, int], repeated: list[Mistake]) -> None:
-    lines[path] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
+class _Reader:
+    """Nodes -> values, with the line of each place.  One mistake is kept for each place."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Location, int] = {}
+        self.mistakes: dict[str, Mistake] = {}
+        self._nodes = 0
+        self._scalars = yaml.constructor.SafeConstructor()
+
+    def read(self, node: Any, path: Location) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        self._nodes += 1
+        if len(path) > MAX_DEPTH or self._nodes > MAX_NODES:
+            return self._wrong(node, path[:1], "is nested too deeply, holds itself, or is too large")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in _PLAIN_TAGS:
+            return self._wrong(node, path, "has a tag; tags are not used here", "leave out what starts with !")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._mapping(node, path)
+
+    def _mapping(self, node: Any, path: Location) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for key, item in node.value:
-            place = (*path, key.value)
-            if place in lines:
-                repeated.append(
-                    Mistake(key.start_mark.line + 1, dotted(place), "stands twice", f"first in line {lines[place]}")
-                )
-            _walk(item, place, lines, repeated)
-            lines[place] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _walk(item, (*path, index), lines, repeated)
+            if key.tag == _MERGE:
+                value = self.read(item, path)
+                for part in value if isinstance(value, list) else [value]:
+                    merged = {**part, **merged} if isinstance(part, dict) else merged
+                continue
+            if not isinstance(key, yaml.ScalarNode):
+                self._wrong(key, path, "has a list or a mapping where a name belongs")
+                continue
+            name, place = key.value, (*path, key.value)
+            if name in out:
+                self._wrong(key, place, "stands twice", f"first in line {self.lines[place]}")
+                continue
+            self.lines[place] = key.start_mark.line + 1
+            out[name] = self.read(item, place)
+        return {**merged, **out}
+
+    def _scalar(self, node: Any, path: Location) -> Any:
+        if ":" in node.value and node.tag.endswith((":int", ":float")):
+            return node.value  # 8800:80 is no number to the base of sixty
+        try:
+            return self._scalars.construct_object(node)
+        except (ValueError, yaml.YAMLError):
+            return self._wrong(node, path, "is no value that YAML knows", "write it in quotes")
+
+    def _wrong(self, node: Any, path: Location, wrong: str, hint: str = "") -> None:
+        where = dotted(path)
+        self.mistakes.setdefault(where, Mistake(node.start_mark.line + 1, where, wrong, hint))
+
+
+# --- places and names --------------------------------------------------------------------------------------
 
 
 def line_of(path: Location, lines: Lines) -> int:
@@ -91,76 +205,175 @@ def dotted(path: Iterable[Any]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean ...?`, or what there is."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    names = list(dict.fromkeys(known))
+    folded = {known.casefold(): known for known in reversed(names)}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
     if near:
-        return f"did you mean {near[0]!r}?"
-    return f"there are {', '.join(names)}" if names else ""
+        return f"did you mean {folded[near[0]]!r}?"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names[:SHOWN])}{more}" if names else ""
 
 
-def from_validation(error: ValidationError, model: type[BaseModel], lines: Lines) -> list[Mistake]:
-    """pydantic's errors in our words; of the branches of a union only the one that was meant."""
-    mistakes: dict[tuple[str, str], Mistake] = {}
-    for item in error.errors(include_url=False, include_context=False):
-        path = tuple(part for part in item["loc"] if not _is_branch(part))
-        wrong, hint = _words(item, path, model)
-        mistake = Mistake(line_of(path, lines), dotted(path), wrong, hint)
-        mistakes.setdefault((mistake.path, wrong), mistake)
-    found = list(mistakes.values())
-    deepest = [m for m in found if not any(other.path.startswith(m.path + ".") and other is not m for other in found)]
-    return sorted(deepest or found)
+def without(value: dict[str, Any], places: Iterable[Location]) -> tuple[dict[str, Any], set[Location]]:
+    """(a copy in which nothing at these places is left, what was cut out): so that one mistake hides no other.
+
+    Of a list the whole is cut, since the places of what follows would move.
+    """
+    left = copy.deepcopy(value)
+    cut: set[Location] = set()
+    for place in places:
+        container: Any = left
+        depth = 0
+        for part in place:
+            if not isinstance(container, dict) or part not in container:
+                break
+            depth += 1
+            container = container[part]
+        if not depth:
+            continue
+        holder: Any = left
+        for part in place[: depth - 1]:
+            holder = holder[part]
+        del holder[place[depth - 1]]
+        cut.add(place[:depth])
+    return left, cut
 
 
-def _words(item: Any, path: Location, model: type[BaseModel]) -> tuple[str, str]:
-    kind, message = item["type"], str(item["msg"])
+# --- what pydantic found, in our words ---------------------------------------------------------------------
+
+
+def from_validation(
+    error: ValidationError, model: type[BaseModel], value: Any, lines: Lines
+) -> list[tuple[Location, Mistake]]:
+    """Each mistake with its place; of the branches of a union only the one that was meant."""
+    found: dict[Location, Mistake] = {}
+    for item in error.errors(include_url=False):
+        path, here = _place(item["loc"], value, item["type"])
+        wrong, hint = _words(item, path, here, model)
+        found.setdefault(path, Mistake(line_of(path, lines), dotted(path), wrong, hint))
+    inner = {path[:length] for path in found for length in range(len(path))}
+    return sorted(((p, m) for p, m in found.items() if p not in inner), key=lambda row: row[1])
+
+
+def _place(location: Location, value: Any, kind: str) -> tuple[Location, Any]:
+    """Where a mistake stands in the file, and what stands there.  pydantic also names the branches of unions: those are
+    no part of the file."""
+    path: list[Any] = []
+    for index, part in enumerate(location):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value)
+        ):
+            path.append(part)
+            value = value[part]
+        elif kind == "missing" and index == len(location) - 1:
+            path.append(part)
+            value = None
+    return tuple(path), value
+
+
+def _words(item: Any, path: Location, here: Any, model: type[BaseModel]) -> tuple[str, str]:
+    kind, context = item["type"], item.get("ctx", {})
+    name = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
-        name = str(path[-1])
-        if len(path) == 1 and name in LATER:
-            return "is not there yet in this version", "leave it out"
-        if name in ("key", "env", "file") or "secret" in name:
-            return "is not a setting here", ""
-        return "is not a setting", nearest(name, _fields(model, path[:-1]))
+        return _unknown(name, path, model)
     if kind == "missing":
-        return "is required", ""
+        return "is required", _example(name)
     if kind == "value_error":
-        return message.removeprefix("Value error, "), ""
+        cause = context["error"]
+        return str(cause), cause.hint if isinstance(cause, Wrong) else ""
     if kind == "literal_error":
-        return f"must be one of: {message.removeprefix('Input should be ')}", ""
-    if kind == "model_type" or kind == "model_attributes_type":
-        if path and path[-1] == "key":
-            return "a secret never stands in the file", "write {env: NAME} or {file: PATH}"
-        return "must be a mapping", ""
-    return message.replace("Input should be", "must be").replace("Input", "it"), ""
+        return _choice(name, here, re.findall(r"'([^']*)'", str(context["expected"])))
+    if here is None:
+        return "is empty", "write what belongs here, or leave the name out, too"
+    if kind.startswith(("model_", "dict_")):
+        return "must be a mapping", _example(name) or "such as {name: value}"
+    if kind.startswith("tuple_"):
+        return "must be a list", _example(name) or "in brackets: [a, b]"
+    if kind.startswith("int_"):
+        return "must be a whole number", _whole_number(here)
+    if kind.startswith("bool_"):
+        return "must be true or false", ""
+    if kind == "string_type":
+        return "must be text", "write it in quotes" if isinstance(here, (int, float)) else ""
+    limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    if kind in limits:
+        words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}[limits[kind]]
+        return f"must be {words} {context[limits[kind]]}", ""
+    return str(item["msg"]).replace("Input should be", "must be").replace("Input", "it"), ""
 
 
-def _is_branch(part: Any) -> bool:
-    """pydantic names the branches of a union in a location; people did not write them."""
-    return isinstance(part, str) and (
-        part in ("Routed", "EngineModel", "Prometheus", "bool", "int", "str", "PricePart") or "[" in part
-    )
+def _unknown(name: str, path: Location, model: type[BaseModel]) -> tuple[str, str]:
+    around = path[:-1]
+    for pattern, names in LATER.items():
+        if (
+            name in names
+            and len(pattern) == len(around)
+            and all(p in ("*", a) for p, a in zip(pattern, around, strict=True))
+        ):
+            return "is not there yet in this version", "leave it out"
+    known = _fields(model, around)
+    if name.isdigit():  # {limit: $20,000} is a limit of $20 and a setting called 000
+        return "is not a setting", "a number is written without commas, such as $20000"
+    if "key" in known and re.search(r"key|token|secret|password|credential", name, re.IGNORECASE):
+        return "is not a setting", "a secret is written key: {env: NAME} or key: {file: PATH}"
+    if not difflib.get_close_matches(name.casefold(), known, n=1):
+        elsewhere = [
+            f"{section}.{name}" for section in _fields(model, ()) if not around and name in _fields(model, (section,))
+        ]
+        if elsewhere:
+            return "is not a setting here", f"did you mean {elsewhere[0]!r}?"
+    return "is not a setting", nearest(name, known)
+
+
+def _choice(name: str, here: Any, choices: list[str]) -> tuple[str, str]:
+    later = LATER_VALUES.get(name)
+    known = ", ".join(choices)
+    if later is not None and isinstance(here, str) and later.fullmatch(here):
+        return "is not there yet in this version", f"there {'is' if len(choices) == 1 else 'are'} {known}"
+    near = nearest(here, choices) if isinstance(here, str) else ""
+    return f"must be {'one of: ' if len(choices) > 1 else ''}{known}", near if near.startswith("did") else ""
+
+
+def _example(name: str) -> str:
+    return f"such as {name}: {EXAMPLES[name]}" if name in EXAMPLES else ""
+
+
+def _whole_number(here: Any) -> str:
+    """`8k` and `2000 tokens` as they are written here."""
+    match = re.fullmatch(r"([0-9]{1,9}) ?([kK]?)(?: ?tokens?)?", here.strip()) if isinstance(here, str) else None
+    if match is None:
+        return ""
+    number = int(match[1])
+    return f"write {number * 1024} or {number * 1000}" if match[2] else f"write {number}"
 
 
 def _fields(model: type[BaseModel], path: Location) -> list[str]:
     """The settings that there are at a place."""
     current: Any = model
     for part in path:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return []
-        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
-        if field is None:
-            # below a mapping of names or a list: its own model
-            continue
-        current = _model_in(field.annotation)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return [field.alias or name for name, field in current.model_fields.items()]
+        current = _below(current, part)
+    for branch in _branches(current):
+        if isinstance(branch, type) and issubclass(branch, BaseModel):
+            return [field.alias or name for name, field in branch.model_fields.items()]
     return []
 
 
-def _model_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in get_args(annotation):
-        found = _model_in(inner)
-        if found is not None:
-            return found
+def _below(annotation: Any, part: Any) -> Any:
+    """The type of what stands under a name, or at an index."""
+    for branch in _branches(annotation):
+        if isinstance(branch, type) and issubclass(branch, BaseModel):
+            for name, field in branch.model_fields.items():
+                if part == (field.alias or name):
+                    return field.annotation
+        elif get_origin(branch) is (tuple if isinstance(part, int) else dict):
+            return get_args(branch)[0 if isinstance(part, int) else 1]
     return None
+
+
+def _branches(annotation: Any) -> list[Any]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _branches(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [inner for branch in get_args(annotation) for inner in _branches(branch)]
+    return [annotation]

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from proxy.state.keys import KeyRow
 
 PICO = 1_000_000_000_000
+_OPAQUE = {
+    "keep_local": "so does what cannot be scanned",
+    "allow": "what cannot be scanned may leave",
+    "block": "what cannot be scanned is refused",
+}
 
 
 def meaning(settings: Settings) -> list[str]:
@@ -26,7 +31,7 @@ def meaning(settings: Settings) -> list[str]:
         lines.append(f"engine {name}: {row.title}, {engine.boundary or row.boundary}, {where}")
     for public, entry in settings.models.items():
         if isinstance(entry, tuple):
-            lines.append(f"model {public}: {', then '.join(entry)}")
+            lines.append(f"model {public}: {', then '.join(_local_first(settings, entry))}")
         else:
             route = entry.route
             large = f"from {route.long_at} tokens, code or tools to {', '.join(route.large)}"
@@ -35,11 +40,11 @@ def meaning(settings: Settings) -> list[str]:
         lines.append("models: each engine's models under their own names, local first")
     for rule in settings.compliance.rules:
         tenants = (rule.when.tenant,) if isinstance(rule.when.tenant, str) else rule.when.tenant
-        condition = f"{' or '.join(rule.when.found) or 'anything'} found{f' for tenant {tenants}' if tenants else ''}"
+        whose = f" for tenant {' or '.join(tenants)}" if tenants else ""
+        condition = f"{' or '.join(rule.when.found) or 'anything'} found{whose}"
         lines.append(f"rule {rule.name}: {condition}: {rule.action}")
-    lines.append(
-        "default: cards, social security numbers, email addresses and secrets stay local; so does what cannot be scanned"
-    )
+    otherwise = "default: cards, social security numbers, email addresses and secrets stay local"
+    lines.append(f"{otherwise}; {_OPAQUE[settings.compliance.opaque]}")
     for budget in settings.budgets:
         lines.append(
             f"budget: cloud attempts stop at ${budget.limit / PICO:,.2f} a {budget.window} for the whole organisation"
@@ -52,6 +57,16 @@ def meaning(settings: Settings) -> list[str]:
         f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served"
     )
     return lines
+
+
+def _local_first(settings: Settings, targets: Sequence[str]) -> list[str]:
+    """Candidates as they are tried: in order, local before cloud."""
+
+    def leaves(target: str) -> bool:
+        engine = settings.engines[target.partition("/")[0]]
+        return (engine.boundary or kind(engine.kind).boundary) != "local"
+
+    return sorted(targets, key=leaves)
 
 
 def welcome(settings: Settings) -> list[str]:

@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS keys (
 """
 
 
+LONGEST_NAME = 200
+
+
 class KeyRow(Struct, frozen=True, array_like=True):
     """One key as listed: all but the key itself.  Times are seconds since the epoch."""
 
@@ -46,7 +49,8 @@ class KeyStore:
     """The keys of one state directory."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)  # SQLite gives the files beside it the same mode
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(_SCHEMA)
@@ -64,7 +68,10 @@ class KeyStore:
         boundaries: list[str] | None = None,
         expires: int | None = None,
     ) -> tuple[str, KeyRow]:
-        """(the key, shown this once; its row)."""
+        """(the key, shown this once; its row).  `expires` is in seconds since the epoch.  Raises `ValueError` for a name
+        that could not be listed."""
+        if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+            raise ValueError(f"a key's name is printable text, up to {LONGEST_NAME} characters")
         token = new_token()
         key_id = f"key_{digest(token)[:12]}"
         created = int(time.time())
