@@ -17,6 +17,7 @@ import uvloop
 
 EVENTS_PER_SECOND = 50
 PHASES = 20
+LONGEST = 600  # seconds: an engine whose benchmark was killed ends by itself
 _STAMP = re.compile(rb'"content":"([a-j]+) ')
 # The time in letters, as prose would be: long numbers would be looked at as card numbers are.
 _LETTERS = str.maketrans("0123456789", "abcdefghij")
@@ -69,7 +70,8 @@ async def engine(port: int) -> None:
     server = await loop.create_server(Engine, "127.0.0.1", port, backlog=4096)
     phase, due = 0, loop.time()
     async with server:
-        while True:
+        end = due + LONGEST
+        while due < end:
             for stream in list(Engine.phases[phase]):
                 stream.event()
             phase = (phase + 1) % PHASES

@@ -1,0 +1,81 @@
+"""The benchmark's verdicts: a figure that is missing or below its floor never reads as reached."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[1] / "bench/floors.py"
+
+
+@pytest.fixture(scope="module")
+def floors() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_floors", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def bare(size: int, ratio: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"case": f"json, {size} connections", "side": "spillway bare", "kind": "json"}
+    return row | {"ratio": {} if ratio is None else {"sglang-router": ratio}}
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "verdict"),
+    [
+        (1.4, 1.3, "goal"),
+        (1.4, 1.0, "floor"),
+        (1.4, 0.99, "below the floor"),  # the worse of the two counts
+        (0.99, 1.4, "below the floor"),
+        (1.4, None, "not measured"),
+    ],
+)
+def test_the_worse_case_decides(floors: ModuleType, small: float, large: float | None, verdict: str) -> None:
+    judged = floors.judge([bare(32, small), bare(256, large)])
+    assert judged[0]["verdict"] == verdict
+
+
+def test_half_of_the_cases_is_not_a_measurement(floors: ModuleType) -> None:
+    assert floors.judge([bare(32, 2.0)])[0]["verdict"] == "not measured"
+
+
+def test_nothing_measured_reaches_nothing(floors: ModuleType) -> None:
+    assert {row["verdict"] for row in floors.judge([])} == {"not measured"}
+
+
+def test_the_worst_stall_counts_and_peers_do_not(floors: ModuleType) -> None:
+    def stall(side: str, value: float) -> dict[str, Any]:
+        return {"case": "stall, json, up to 256 connections", "side": side, "kind": "stall", "p999_ms": value}
+
+    rows = [stall("spillway everything", 9.0), stall("spillway everything, cloud", 11.0), stall("nginx", 99.0)]
+    found = {row["name"]: row for row in floors.judge(rows)}["p99.9 stall under wrk, ms"]
+    assert (found["measured"], found["verdict"]) == (11.0, "below the floor")
+
+
+def load(side: str, size: int, rate: float, *, answers: int = 100_000, foreign: float = 0.0) -> dict[str, Any]:
+    row = {"case": f"json, {size} connections", "side": side, "kind": "json", "requests_per_s": rate}
+    return row | {"answers": answers, "foreign_cores": foreign}
+
+
+def test_a_peer_that_had_no_time_to_answer_does_not_make_the_gateway_fast(floors: ModuleType) -> None:
+    gateway = load(floors.CLOUD_3MS, 256, 4000)
+    best, starved = load("litellm", 32, 80), load("litellm", 256, 16, answers=64)
+    found = {row["name"]: row for row in floors.judge([gateway, best, starved])}
+    row = found["everything, +3 ms, 256, times the best of LiteLLM"]
+    assert (row["measured"], row["verdict"]) == (50, "below the floor")
+    alone = {row["name"]: row for row in floors.judge([gateway, starved])}
+    assert alone["everything, +3 ms, 256, times the best of LiteLLM"]["verdict"] == "not measured"
+
+
+def test_what_was_measured_beside_other_work_is_not_usable(floors: ModuleType) -> None:
+    assert floors.usable(load("nginx", 32, 1000))
+    assert not floors.usable(load("nginx", 32, 1000, foreign=0.3))
+    assert not floors.usable({"case": "stall", "side": "nginx", "kind": "stall"})
