@@ -95,7 +95,6 @@ class Worker:
         until = self._loop.time() + seconds
         while any(engine.in_flight for engine in self.fleet) and self._loop.time() < until:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.02)
-        self.door.pre_shutdown()
         await self.door.shutdown(1.0)
 
     async def close(self) -> None:
@@ -180,6 +179,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     )
     door = Door(
         pipeline.serve,
+        loop,
         body_limit=settings.limits.body,
         header_timeout=settings.limits.header_timeout,
         body_timeout=settings.limits.body_timeout,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-TICK = 0.05  # seconds
+TICK = 0.05
+"""Seconds between two sweeps where nothing else is asked for."""
 
 
 class Expiring(Protocol):
@@ -19,17 +20,18 @@ class Expiring(Protocol):
 
 
 class Deadlines:
-    """Calls `on_deadline` of what has been added and whose `deadline` has passed, within `TICK`."""
+    """Calls `on_deadline` of what has been added and whose `deadline` has passed, within `tick` seconds."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, tick: float = TICK) -> None:
         self._loop = loop
+        self._tick = tick
         self._watched: set[Expiring] = set()
         self._handle: asyncio.TimerHandle | None = None
 
     def add(self, item: Expiring) -> None:
         self._watched.add(item)
         if self._handle is None:
-            self._handle = self._loop.call_later(TICK, self._sweep)
+            self._handle = self._loop.call_later(self._tick, self._sweep)
 
     def discard(self, item: Expiring) -> None:
         self._watched.discard(item)
@@ -46,4 +48,4 @@ class Deadlines:
         now = self._loop.time()
         for item in [w for w in self._watched if w.deadline <= now]:
             item.on_deadline(now)
-        self._handle = self._loop.call_later(TICK, self._sweep) if self._watched else None
+        self._handle = self._loop.call_later(self._tick, self._sweep) if self._watched else None

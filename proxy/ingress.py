@@ -1,30 +1,49 @@
-"""HTTP in and out, on aiohttp's low-level server.  No decisions.
+"""HTTP in and out, on aiohttp's request parser.  No decisions.
 
-aiohttp parses requests, keeps connections and cancels the handler when a client leaves.  Answers are
-written to the connection's transport directly: head and body in one write, and an event of a stream
-without a task switch.  That bypasses aiohttp's writer, so its backpressure and framing are kept here:
-`_Sink` is the only writer, chunked framing is its own, and a connection whose answer was not finished is
+aiohttp's C parser reads requests (its strictness is what keeps smuggled ones out); what drives it is an
+asyncio protocol of our own, because `aiohttp.web`'s server spends two tasks and a dozen objects on each
+request.  One task a connection answers its requests in turn and is cancelled when the client leaves.
+
+Answers are written to the connection's transport directly: head and body in one write, and an event of a
+stream without a task switch.  `_Sink` is the only writer, and a connection whose answer was not finished is
 closed, never reused (a half-written answer on a kept connection would be read as the next one's head).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
-from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, HttpVersion10, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+from aiohttp.web import RequestPayloadError
 
+from proxy.deadlines import Deadlines
 from proxy.encodings import decode_body
 from proxy.errors import Refusal
 from proxy.exchange import Header
 
 Serve = Callable[["HttpInbound", "_Sink"], Awaitable[None]]
 
+READ_AHEAD = 64 * 1024
+"""Bytes of a body that are read before somebody asks for them."""
+PIPELINED = 16
+"""Requests of one connection that wait for their turn; more of them wait in the socket."""
+LINGER = 10.0
+"""Seconds that the rest of an unwanted body is read and dropped, so that its sender gets to see the answer."""
+TICK = 0.25
+"""Granularity of the timeouts of idle connections, in seconds."""
+
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _MAX_WRITE_BUFFER = 64 * 1024
+_NOT_HTTP = b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,"code":"invalid_request"}}'
+_JSON: Header = (b"content-type", b"application/json")
 
 
 class _Sink:
@@ -101,26 +120,23 @@ class _Sink:
 class HttpInbound:
     """A request as the pipeline sees it; see `proxy.exchange.Inbound`."""
 
-    __slots__ = ("_door", "_request", "headers", "method", "path", "peer", "query")
+    __slots__ = ("_connection", "_payload", "headers", "method", "path", "peer", "query")
 
-    def __init__(self, request: web.BaseRequest, door: Door) -> None:
-        self._request = request
-        self._door = door
-        self.method = request.method
-        self.path, _, self.query = request.raw_path.partition("?")
-        self.headers: Mapping[str, str] = request.headers
-        self.peer = cast("_Connection", request.protocol).peer
+    def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: _Connection) -> None:
+        self._payload = payload
+        self._connection = connection
+        self.method = message.method
+        self.path, _, self.query = message.path.partition("?")
+        self.headers: Mapping[str, str] = message.headers
+        self.peer = connection.peer
 
     async def body(self) -> bytes:
-        limit = self._door.body_limit
+        limit = self._connection.door.body_limit
         stated = self.headers.get("content-length")
         if stated is not None and int(stated) > limit:  # the parser has refused what is not a number
             raise Refusal("request_too_large", f"The body is larger than {limit} bytes.")
-        content = self._request.content
-        if content.is_eof():
-            raw = content.read_nowait(-1)
-        else:
-            raw = await self._read(limit)
+        payload = self._payload
+        raw = payload.read_nowait(-1) if payload.is_eof() else await self._read(limit)
         if len(raw) > limit:
             raise Refusal("request_too_large", f"The body is larger than {limit} bytes.")
         encoding = self.headers.get("content-encoding")
@@ -128,141 +144,238 @@ class HttpInbound:
 
     async def _read(self, limit: int) -> bytes:
         if self.headers.get("expect", "").lower() == "100-continue":
-            transport = self._request.transport
+            transport = self._connection.transport
             if transport is not None:
                 transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._door.body_timeout):
-                while data := await self._request.content.readany():
+            async with asyncio.timeout(self._connection.door.body_timeout):
+                while data := await self._payload.readany():
                     parts.append(data)
                     size += len(data)
                     if size > limit:
                         raise Refusal("request_too_large", f"The body is larger than {limit} bytes.")
         except TimeoutError:
             raise Refusal("request_timeout", "The body did not arrive in time.") from None
-        except (web.RequestPayloadError, HttpProcessingError):
+        except (RequestPayloadError, HttpProcessingError):
             raise Refusal("invalid_request", "The body's framing is broken.") from None
         return b"".join(parts)
 
 
-class _Answered:
-    """What the handler hands back to aiohttp: the answer is on the wire already."""
+class _Connection(BaseProtocol):
+    """A client's connection: requests are parsed as they come and answered in turn."""
 
-    __slots__ = ("keep_alive",)
-    status = 0
-    body_length = 0
+    __slots__ = (
+        "_arriving",
+        "_closing",
+        "_messages",
+        "_requests",
+        "_task",
+        "_waiter",
+        "deadline",
+        "door",
+        "head_only",
+        "peer",
+        "sink",
+    )
 
-    def __init__(self, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self) -> None:
-        return None
-
-
-class _Connection(web.RequestHandler):
-    """aiohttp's connection, and the current sink's ear for its backpressure."""
-
-    __slots__ = ("_head_timer", "head_only", "peer", "sink")
-
-    def __init__(self, manager: Door, **kwargs: Any) -> None:
-        super().__init__(manager, **kwargs)
+    def __init__(self, door: Door) -> None:
+        parser = HttpRequestParser(
+            self, door.loop, READ_AHEAD, payload_exception=RequestPayloadError, auto_decompress=False, max_msg_queue_size=PIPELINED
+        )  # fmt: skip
+        super().__init__(door.loop, parser)
+        self.door = door
         self.sink: _Sink | None = None
         self.head_only = False
         self.peer = ""
-        self._head_timer: asyncio.TimerHandle | None = None
+        self.deadline = math.inf  # of a head, or of idleness
+        self._messages: deque[tuple[RawRequestMessage, StreamReader] | None] = deque()  # None: what came is not HTTP
+        self._closing = False  # nothing more is read
+        self._arriving: StreamReader | None = None  # the newest request's body
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # --- the transport's callbacks ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         cast(asyncio.Transport, transport).set_write_buffer_limits(_MAX_WRITE_BUFFER)
-        self._start_head_timer()
+        self.deadline = self._loop.time() + self.door.header_timeout
+        self.door.opened(self)
+        self._task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head_timer is not None and self._request_count:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._closing or self._parser is None:
+            return
+        try:
+            messages, upgraded, _ = self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            self._closing = True
+            if self._arriving is not None and not self._arriving.is_eof():
+                self._arriving.set_exception(error)  # its framing is broken: whoever reads the body says so
+            else:
+                self._messages.append(None)
+        else:
+            if messages:
+                self._messages.extend(messages)
+                self._arriving = messages[-1][1]
+            self._closing = upgraded  # the request is answered; another protocol is not spoken here
+        if self._messages:
+            waiter = self._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            if len(self._messages) >= PIPELINED and not self._buffer_paused:
+                self._pause_reading_for_buffer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
         super().connection_lost(exc)
+        self._parser = None
+        self._closing = True
+        self.door.closed(self)
+        if self._task is not None:
+            self._task.cancel()  # engines would go on for clients that left (law 9)
+            self._task = None
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.sink is not None and self.sink.on_resume is not None:
             self.sink.on_resume()
 
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """A request that aiohttp's parser refuses (smuggling, oversized heads), in the envelope of our default dialect.
+    def on_deadline(self, now: float) -> None:
+        """The head did not come in time, or nothing did."""
+        self.close()
 
-        The parser's own words may quote the head, so they are not passed on.
-        """
-        body = b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,"code":"invalid_request"}}'
-        sink = _Sink(self, http10=False, keep_alive=False)
-        sink.whole(status, [(b"content-type", b"application/json")], body)
-        return cast(web.StreamResponse, _Answered(keep_alive=False))
+    # --- requests in turn -------------------------------------------------------------------------------
 
-    def _start_head_timer(self) -> None:
-        """A new connection must bring a whole head in time; later ones stand under the keep-alive timeout."""
-        door = cast(Door, self._manager)
-        self._head_timer = self._loop.call_later(door.header_timeout, self._head_too_slow)
+    def close(self) -> None:
+        """Close once what was answered is written; a request in flight is not waited for."""
+        self._closing = True
+        if self.transport is not None:
+            self.transport.close()
 
-    def _head_too_slow(self) -> None:
-        self._head_timer = None
-        self.force_close()
+    @property
+    def idle(self) -> bool:
+        return self._waiter is not None
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        return self._task
+
+    async def _run(self) -> None:
+        try:
+            while await self._next():
+                item = self._messages.popleft()
+                if item is None:
+                    _Sink(self, False, False).whole(400, [_JSON], _NOT_HTTP)
+                    return
+                self._consumed()
+                if not await self._answer(*item):
+                    return
+                self.deadline = self._loop.time() + self.door.keepalive_timeout
+        finally:
+            self.close()
+
+    async def _next(self) -> bool:
+        """Wait for a request; False: none will come."""
+        if not self._messages:
+            if self._closing:
+                return False
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self.deadline = math.inf
+        return True
+
+    def _consumed(self) -> None:
+        """One place is free for a pipelined request."""
+        parser = self._parser
+        if parser is None:
+            return
+        parser.message_consumed()
+        if self._buffer_paused and not self._messages:
+            self.data_received(b"")
+            if len(self._messages) < PIPELINED:
+                self._resume_reading_for_buffer()
+
+    async def _answer(self, message: RawRequestMessage, payload: StreamReader) -> bool:
+        """Answer one request; False: the connection is not to be used again."""
+        door = self.door
+        sink = self.sink = _Sink(self, message.version is HttpVersion10, not (message.should_close or door.draining))
+        self.head_only = message.method == "HEAD"
+        try:
+            await door.serve(HttpInbound(message, payload, self), sink)
+        finally:
+            self.sink = None
+        if not sink.finished:
+            sink.abort()
+            return False
+        if not payload.is_eof():  # refused before its body was read: what follows is not a head
+            await self._drop(payload)
+            return False
+        return sink.keep_alive
+
+    async def _drop(self, payload: StreamReader) -> None:
+        """Closing on unread data resets the connection, and the client might never see its answer."""
+        self._closing = False
+        try:
+            async with asyncio.timeout(LINGER):
+                while await payload.readany():
+                    pass
+        except (TimeoutError, RequestPayloadError, HttpProcessingError):
+            pass
 
 
-class Door(web.Server):
-    """The listening side: one per worker.  `serve` gets each request and its sink."""
+class Door:
+    """The listening side, one per worker: makes a protocol for each connection.  `serve` gets each request and its sink."""
 
     def __init__(
         self,
         serve: Serve,
+        loop: asyncio.AbstractEventLoop,
         *,
         body_limit: int,
         header_timeout: float,
         body_timeout: float,
         keepalive_timeout: float = 75.0,
     ) -> None:
-        super().__init__(
-            self._handle,  # type: ignore[arg-type]  # _Answered quacks as far as finish_response asks
-            handler_cancellation=True,  # off by default: engines would go on for clients that left
-            keepalive_timeout=keepalive_timeout,
-            access_log=None,
-            auto_decompress=False,  # decoded with a bound of our own
-        )
-        self._serve = serve
+        self.serve = serve
+        self.loop = loop
         self.body_limit = body_limit
         self.header_timeout = header_timeout
         self.body_timeout = body_timeout
+        self.keepalive_timeout = keepalive_timeout
         self.draining = False
+        self._deadlines = Deadlines(loop, tick=TICK)
+        self._connections: set[_Connection] = set()
 
     def __call__(self) -> _Connection:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self)
 
-    async def _handle(self, request: web.BaseRequest) -> _Answered:
-        connection = cast(_Connection, request.protocol)
-        version = request.version
-        http10 = version.major == 1 and version.minor == 0
-        sink = _Sink(connection, http10, request.keep_alive and not self.draining)
-        connection.sink = sink
-        connection.head_only = request.method == "HEAD"
-        try:
-            await self._serve(HttpInbound(request, self), sink)
-        finally:
-            connection.sink = None
-        if not sink.finished:
-            sink.abort()
-        elif not request.content.is_eof():
-            sink.keep_alive = False  # refused before its body was read: what follows is not a head
-        return _Answered(sink.keep_alive)
+    def opened(self, connection: _Connection) -> None:
+        self._connections.add(connection)
+        self._deadlines.add(connection)
+
+    def closed(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        self._deadlines.discard(connection)
+
+    async def shutdown(self, seconds: float) -> None:
+        """Close idle connections; let the others end, at most for `seconds`."""
+        tasks = set()
+        for connection in list(self._connections):
+            if connection.idle:
+                connection.close()
+            elif connection.task is not None:
+                tasks.add(connection.task)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=seconds)
+        self._deadlines.close()

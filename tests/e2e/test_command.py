@@ -70,7 +70,10 @@ def test_it_serves_without_a_configuration_and_says_how_to_use_it(serving: tuple
 def test_chat_streams_and_says_who_answered(serving: tuple[Path, int, list[str]]) -> None:
     directory, port, _ = serving
     url = f"http://127.0.0.1:{port}"
-    done = spillway("chat", "hello", "--base-url", url, "--max-tokens", "10", directory=directory)
+    for _ in range(10):  # the smoke-test model may stop at once: one answer in ten is empty
+        done = spillway("chat", "hello", "--base-url", url, "--max-tokens", "10", directory=directory)
+        if done.stdout.strip():
+            break
     assert done.returncode == 0 and done.stdout.strip()
     assert "cpu/smoke-test" in done.stderr
     assert (
