@@ -37,6 +37,8 @@ PIPELINED = 16
 """Requests of one connection that wait for their turn; more of them wait in the socket."""
 LINGER = 10.0
 """Seconds that the rest of an unwanted body is read and dropped, so that its sender gets to see the answer."""
+TURN = 8
+"""Requests begun in one turn of the event loop.  However many come together, streams are served between them."""
 TICK = 0.25
 """Granularity of the timeouts of idle connections, in seconds."""
 
@@ -170,7 +172,7 @@ class _Connection(BaseProtocol):
         "_arriving",
         "_closing",
         "_messages",
-        "_requests",
+        "_queued",
         "_task",
         "_waiter",
         "deadline",
@@ -194,6 +196,7 @@ class _Connection(BaseProtocol):
         self._closing = False  # nothing more is read
         self._arriving: StreamReader | None = None  # the newest request's body
         self._waiter: asyncio.Future[None] | None = None
+        self._queued = False  # in the door's queue for a turn
         self._task: asyncio.Task[None] | None = None
 
     # --- the transport's callbacks ----------------------------------------------------------------------
@@ -224,9 +227,9 @@ class _Connection(BaseProtocol):
                 self._arriving = messages[-1][1]
             self._closing = upgraded  # the request is answered; another protocol is not spoken here
         if self._messages:
-            waiter = self._waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+            if self._waiter is not None and not self._queued:
+                self._queued = True
+                self.door.queue(self)
             if len(self._messages) >= PIPELINED and not self._buffer_paused:
                 self._pause_reading_for_buffer()
 
@@ -243,6 +246,13 @@ class _Connection(BaseProtocol):
         super().resume_writing()
         if self.sink is not None and self.sink.on_resume is not None:
             self.sink.on_resume()
+
+    def begin(self) -> None:
+        """It is this connection's turn."""
+        self._queued = False
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def on_deadline(self, now: float) -> None:
         """The head did not come in time, or nothing did."""
@@ -352,6 +362,7 @@ class Door:
         self.draining = False
         self._deadlines = Deadlines(loop, tick=TICK)
         self._connections: set[_Connection] = set()
+        self._queue: deque[_Connection] = deque()  # a connection stands in it once
 
     def __call__(self) -> _Connection:
         return _Connection(self)
@@ -363,6 +374,19 @@ class Door:
     def closed(self, connection: _Connection) -> None:
         self._connections.discard(connection)
         self._deadlines.discard(connection)
+
+    def queue(self, connection: _Connection) -> None:
+        """A request has come: it is begun in one of the next turns of the loop, `TURN` in each."""
+        self._queue.append(connection)
+        if len(self._queue) == 1:
+            self.loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        queue = self._queue
+        for _ in range(min(TURN, len(queue))):
+            queue.popleft().begin()
+        if queue:
+            self.loop.call_soon(self._begin)
 
     async def shutdown(self, seconds: float) -> None:
         """Close idle connections; let the others end, at most for `seconds`."""
