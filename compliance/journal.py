@@ -72,7 +72,8 @@ class Journal:
         self._sync: Callable[[int], None] = options.get("sync", os.fdatasync)
         self._clock: Callable[[], int] = options.get("clock", time.time_ns)
         self._on_durable: list[Callable[[list[Record]], None]] = []
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()  # of all that both threads touch; held for moments
+        self._condition = threading.Condition(self._lock)  # the writer waits here
         self._pending: list[Record] = []
         self._waiting = 0  # waiters for durability
         self._closing = False
@@ -205,8 +206,7 @@ class Journal:
 
     def append(self, record: Any) -> int:
         """Queue a record; its sequence number.  Raises `JournalFailed` or `JournalFull`, and then keeps nothing."""
-        condition = self._condition
-        with condition:
+        with self._lock:
             if self._failure is not None:
                 raise JournalFailed(self._failure)
             if len(self._pending) >= self._max_pending:
@@ -221,7 +221,7 @@ class Journal:
                 self._last_at = record.at
             self._pending.append(record)
             if seq == self.durable_seq + 1 or len(self._pending) == self._group:
-                condition.notify()
+                self._condition.notify()
         return seq
 
     async def wait_durable(self, seq: int) -> None:

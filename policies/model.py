@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from msgspec import Struct
 
 
@@ -22,8 +24,12 @@ class Facts(Struct, frozen=True):
     rule: str = "default"  # the compliance rule behind it
 
 
-class Candidate(Struct, frozen=True):
-    """A target with its state at this instant."""
+@dataclass(slots=True)
+class Candidate:
+    """A target with its state at this instant.
+
+    What is fixed of a target is written once, its state before each decision: a decision keeps names, not candidates.
+    """
 
     target: str  # engine/model
     engine: str

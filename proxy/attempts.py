@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 
 from compliance.model import LOCAL
 from compliance.scan import AnswerScanner, Scanner
@@ -42,7 +43,17 @@ _JSON_TYPE: Header = (b"content-type", b"application/json")
 
 def passed_headers(headers: Sequence[Header]) -> list[Header]:
     """An engine's headers that reach a client of the same dialect: an allow-list, so nothing slips through."""
-    return [h for h in headers if h[0] in _PASSED or h[0].startswith(_PASSED_FAMILIES)]
+    return [header for header in headers if _passes(header[0])]
+
+
+@lru_cache(maxsize=1024)
+def _passes(name: bytes) -> bool:
+    return name in _PASSED or name.startswith(_PASSED_FAMILIES)
+
+
+@lru_cache(maxsize=1024)
+def _target_header(name: str) -> Header:
+    return b"x-spillway-target", name.encode("ascii", "replace")
 
 
 class Failure(Exception):
@@ -293,7 +304,7 @@ def answer_headers(exchange: Exchange, target: Target | None) -> list[Header]:
     """Spillway's own headers on an answer (contracts.md, "Headers")."""
     headers: list[Header] = [(b"x-spillway-request-id", exchange.id.encode())]
     if target is not None:
-        headers.append((b"x-spillway-target", target.name.encode("ascii", "replace")))
+        headers.append(_target_header(target.name))
     verdict = exchange.verdict
     if verdict is not None and verdict.action != "allow":
         headers.append((b"x-spillway-action", verdict.action.encode()))

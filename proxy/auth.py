@@ -11,6 +11,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -88,6 +89,7 @@ def credential(headers: Mapping[str, str], query: str) -> str | None:
     return headers.get("x-api-key") or headers.get("api-key") or _from_query(query)
 
 
+@lru_cache(maxsize=256)  # a deployment is addressed by a few names
 def host_allowed(host: str | None, origin: str | None) -> bool:
     """Is a request without a key addressed to this host itself, and not sent by a page from elsewhere?
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 
 from compliance.model import LOCAL, Verdict
 from engines.catalog import Entry
@@ -21,12 +20,26 @@ from proxy.admission import Admission
 from proxy.auth import Principal
 from proxy.errors import Refusal
 from proxy.exchange import Exchange
-from proxy.health import Fleet
+from proxy.health import EngineState, Fleet
 from proxy.spending import Spending
 
 _MEDIA = frozenset({"vision", "audio", "documents"})
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{256,}")
 _PERMANENT = frozenset({"boundary", "capability", "context", "unpriced", "untranslatable"})
+
+MAX_ENTRIES = 8192
+"""Catalogue entries whose candidates are kept; of more, they are made anew for each request (law 10)."""
+
+
+class _Runner:
+    """One candidate of an entry, with where its state comes from."""
+
+    __slots__ = ("candidate", "engine", "target")
+
+    def __init__(self, candidate: Candidate, target: Target, engine: EngineState) -> None:
+        self.candidate = candidate
+        self.target = target
+        self.engine = engine
 
 
 class Chooser:
@@ -45,6 +58,7 @@ class Chooser:
         self._admission = admission
         self._spending = spending
         self._addresses = addresses
+        self._runners: dict[int, tuple[Entry, list[_Runner]]] = {}  # by the entry's identity, which it keeps alive
 
     async def choose(self, exchange: Exchange, entry: Entry) -> tuple[Decision, dict[str, Target]]:
         """The decision, with at least one ranked target; raises `Refusal` where there is none."""
@@ -66,38 +80,42 @@ class Chooser:
     def decide(self, facts: Facts, request: Request, verdict: Verdict, principal: Principal, entry: Entry) -> Decision:
         """One pure decision over the state as it is now."""
         now = self._loop.time()
-        candidates = [
-            self._candidate(target, facts, request, verdict, principal, entry.sizes, now) for target in entry.targets
-        ]
+        known = self._runners.get(id(entry))
+        runners = self._runners_of(entry) if known is None else known[1]
+        candidates = [self._now(runner, request, verdict, principal, now) for runner in runners]
         if entry.long_at is None:
             return decide(facts, candidates)
         return decide(facts, candidates, routing=size(facts, long_at=entry.long_at))
 
-    def _candidate(
-        self,
-        target: Target,
-        facts: Facts,
-        request: Request,
-        verdict: Verdict,
-        principal: Principal,
-        sizes: Mapping[str, str],
-        now: float,
-    ) -> Candidate:
-        engine = self._fleet[target.engine]
-        return Candidate(
-            target=target.name,
-            engine=target.engine,
-            boundary=target.boundary,
-            capabilities=target.capabilities,
-            context=target.context,
-            permitted=verdict.allows(target.boundary) and principal.may_reach(target.boundary),
-            healthy=engine.healthy(now),
-            in_flight=engine.in_flight,
-            concurrency=engine.concurrency,
-            priced=target.boundary == LOCAL or self._spending.priced(target, request),
-            translatable=self._addresses.reachable(target, request),
-            size=sizes.get(target.name),
-        )
+    def _now(self, runner: _Runner, request: Request, verdict: Verdict, principal: Principal, now: float) -> Candidate:
+        """The candidate as it is at this instant, for this request."""
+        candidate, target, engine = runner.candidate, runner.target, runner.engine
+        boundary = target.boundary
+        candidate.permitted = verdict.allows(boundary) and principal.may_reach(boundary)
+        candidate.healthy = engine.healthy(now)
+        candidate.in_flight = engine.in_flight
+        candidate.priced = boundary == LOCAL or self._spending.priced(target, request)
+        candidate.translatable = self._addresses.reachable(target, request)
+        return candidate
+
+    def _runners_of(self, entry: Entry) -> list[_Runner]:
+        runners = []
+        for target in entry.targets:
+            engine = self._fleet[target.engine]
+            candidate = Candidate(
+                target=target.name,
+                engine=target.engine,
+                boundary=target.boundary,
+                capabilities=target.capabilities,
+                context=target.context,
+                permitted=False,
+                concurrency=engine.concurrency,
+                size=entry.sizes.get(target.name),
+            )
+            runners.append(_Runner(candidate, target, engine))
+        if len(self._runners) < MAX_ENTRIES:
+            self._runners[id(entry)] = (entry, runners)
+        return runners
 
 
 def facts_of(request: Request, verdict: Verdict, *, structure: bool) -> Facts:

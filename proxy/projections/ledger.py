@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ _COLUMNS = (
     "at", "request", "attempt", "organisation", "team", "project", "key", "model", "target", "boundary", "ending", "error",
     "quality", "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost", "price",
 )  # fmt: skip
+_columns = attrgetter(*_COLUMNS)
 _INSERT = f"INSERT OR IGNORE INTO attempts (origin, seq, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 2))})"
 
 
@@ -71,12 +73,15 @@ class Ledger:
         attempts, requests = [], []
         for record in records:
             if isinstance(record, Outcome):
-                attempts.append((origin, record.seq, *(_storable(getattr(record, column)) for column in _COLUMNS)))
+                attempts.append((origin, record.seq, *_columns(record)))
             if isinstance(record, (Decision, Outcome, Refused)):
                 requests.append((record.request, origin, record.seq, record.kind))
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(_INSERT, attempts)
+            try:
+                self._db.executemany(_INSERT, attempts)
+            except OverflowError:  # what was inserted before it is ignored the second time
+                self._db.executemany(_INSERT, [tuple(map(_storable, row)) for row in attempts])
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", requests)
             self._db.execute(
                 "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
