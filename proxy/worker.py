@@ -58,11 +58,6 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
         loop.add_signal_handler(number, stop.set)
     watching = await _watch_parent(loop, stop)
     worker = await build_worker(settings, slot, loop)
-    acceptor = Acceptor(loop, listener, worker.door)
-    acceptor.start()
-    meter = StallMeter(loop)
-    if path := os.environ.get(STALL_VARIABLE):
-        meter.start()
     # What was built at start lives for ever: the collector need not look at it again.  Requests make hardly any
     # cycles, so it looks seldom.
     gc.collect()
@@ -71,6 +66,11 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
     # The journal's and the ledger's threads work in Python, too: with the default of 5 ms each of them could keep
     # the event loop waiting that long.
     sys.setswitchinterval(SWITCH_SECONDS)
+    acceptor = Acceptor(loop, listener, worker.door)
+    acceptor.start()
+    meter = StallMeter(loop)
+    if path := os.environ.get(STALL_VARIABLE):
+        meter.start()
     print("ready", flush=True)
     await stop.wait()
     acceptor.close()

@@ -288,6 +288,8 @@ class Leases:
 
         def fetch() -> None:
             try:
+                if self._returned:  # taken back here, but not yet free there: it may be just what is missing
+                    self._settle_batch()
                 settled, held = self._store.usage(account)
                 want = slice_size(limit, max(0, limit - settled - held), least)
                 granted = self._store.grant(self._slot, account, limit, want, least)

@@ -100,6 +100,15 @@ async def test_law_03_the_last_pico_dollar_can_be_spent_and_no_more(make: Callab
     await until(lambda: slot.store.usage(account(slot)) == (LIMIT, 0))
 
 
+async def test_what_was_taken_back_a_moment_ago_refuses_nobody(make: Callable[..., Slot]) -> None:
+    """An idle slice on its way back to the store is free neither here nor there, until somebody asks."""
+    slot = make()
+    slot.leases.settle(await slot.leases.reserve(500), 0)
+    for _ in range(20):
+        slot.leases._trim(account(slot), 0)
+        slot.leases.settle(await slot.leases.reserve(LIMIT), 0)
+
+
 async def test_a_request_larger_than_the_limit_is_refused_at_once(make: Callable[..., Slot]) -> None:
     with pytest.raises(BudgetExceeded):
         await make().leases.reserve(LIMIT + 1)
