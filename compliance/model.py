@@ -12,7 +12,7 @@ LOCAL = "local"
 Action = Literal["allow", "redact", "keep_local", "block"]
 
 
-class TextField(Struct, frozen=True):
+class TextField(Struct, frozen=True, gc=False):
     """One string of a request or answer, with its place.  Only for the moment of scanning: it carries text."""
 
     path: str  # as in messages[2].content[0].text; keys that the caller chose are written `*`
@@ -21,7 +21,7 @@ class TextField(Struct, frozen=True):
     exact: bool = True  # False: `text` is a decoded form, so that offsets in it mean nothing to the original
 
 
-class Finding(Struct, frozen=True):
+class Finding(Struct, frozen=True, gc=False):
     """One identifier in one field.  Never carries the value.
 
     `start` and `end` are code points in the field's original string; `path` is as in `messages[0].content`,
@@ -35,7 +35,7 @@ class Finding(Struct, frozen=True):
     confidence: float = 1.0
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """Where a request may go.  It binds every attempt, retry and follow-up."""
 
     action: Action

@@ -1,6 +1,6 @@
 """Records of the log: what was decided and how it ended, in names and numbers.  Never content.
 
-A record is flat: integers, strings, booleans and lists of strings.  Its canonical form is compact JSON with
+A record is flat: integers, strings, booleans and tuples of strings (nothing that the collector has to look at).  Its canonical form is compact JSON with
 keys in byte order, one record a line; the hash of a line is a leaf of the log's tree.  Fields are declared
 in that order, so that encoding is a plain walk.
 """
@@ -16,7 +16,7 @@ NAME_LIMIT = 128
 """Characters of a name that a caller chose, as stored."""
 
 
-class Record(Struct, kw_only=True):
+class Record(Struct, kw_only=True, gc=False):
     """Base of all: `at` is microseconds since the epoch, `seq` the index in this log (set by the journal)."""
 
 
@@ -28,8 +28,8 @@ class Decision(Record, kw_only=True):
     at: int
     attempt: int
     boundary: str
-    edits: list[str]
-    findings: list[str]  # type:count:path
+    edits: tuple[str, ...]
+    findings: tuple[str, ...]  # type:count:path
     hold: int  # pico-dollars reserved
     key: str
     kind: str = "decision"
@@ -42,7 +42,7 @@ class Decision(Record, kw_only=True):
     request: str
     routing: str
     rule: str
-    scopes: list[str]  # scope|window
+    scopes: tuple[str, ...]  # scope|window
     seq: int = -1
     stream: bool
     surface: str
@@ -50,7 +50,7 @@ class Decision(Record, kw_only=True):
     team: str
     tenant: str
     trace: str
-    vetoes: list[str]  # target:reason
+    vetoes: tuple[str, ...]  # target:reason
 
 
 class Outcome(Record, kw_only=True):
@@ -69,7 +69,7 @@ class Outcome(Record, kw_only=True):
     cost: int  # pico-dollars
     ending: str  # completed, failed, abandoned, interrupted
     error: str
-    findings: list[str]  # of the answer
+    findings: tuple[str, ...]  # of the answer
     first_us: int
     hold: int
     input: int
@@ -84,7 +84,7 @@ class Outcome(Record, kw_only=True):
     queue_us: int
     reasoning: int
     request: str
-    scopes: list[str]
+    scopes: tuple[str, ...]
     seq: int = -1
     status: int
     target: str
@@ -98,7 +98,7 @@ class Refused(Record, kw_only=True):
     action: str
     at: int
     code: str
-    findings: list[str]
+    findings: tuple[str, ...]
     key: str
     kind: str = "refused"
     model: str
@@ -111,7 +111,7 @@ class Refused(Record, kw_only=True):
     status: int
     surface: str
     tenant: str
-    vetoes: list[str]
+    vetoes: tuple[str, ...]
 
 
 class Started(Record, kw_only=True):

@@ -48,7 +48,7 @@ class ErrorInfo(Struct, frozen=True):
     retry_after: float | None = None  # seconds
 
 
-class Request(Struct, frozen=True):
+class Request(Struct, frozen=True, gc=False):
     """A client's request, parsed once.  `body` is the parsed `raw`: read it, never change it."""
 
     dialect: DialectName
@@ -151,7 +151,7 @@ class Conversation(Struct, frozen=True):
 # --- events: an answer, streamed or whole ---------------------------------------------------------------
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """Disjoint token meters of one answer: `input` excludes what was read from or written to a cache.
 
     `output` includes `reasoning`.  The sum of what was billed is input + cache_read + cache_write_5m +
@@ -167,30 +167,30 @@ class Usage(Struct, frozen=True):
     quality: Quality = "exact"
 
 
-class Start(Struct, frozen=True, tag="start"):
+class Start(Struct, frozen=True, tag="start", gc=False):
     id: str
     model: str
     created: int = 0  # seconds since the epoch; 0: not known
 
 
-class TextDelta(Struct, frozen=True, tag="text_delta"):
+class TextDelta(Struct, frozen=True, tag="text_delta", gc=False):
     choice: int
     text: str
 
 
-class RefusalDelta(Struct, frozen=True, tag="refusal_delta"):
+class RefusalDelta(Struct, frozen=True, tag="refusal_delta", gc=False):
     """The model's own refusal text (OpenAI's `refusal`)."""
 
     choice: int
     text: str
 
 
-class ReasoningDelta(Struct, frozen=True, tag="reasoning_delta"):
+class ReasoningDelta(Struct, frozen=True, tag="reasoning_delta", gc=False):
     choice: int
     text: str
 
 
-class ReasoningSeal(Struct, frozen=True, tag="reasoning_seal"):
+class ReasoningSeal(Struct, frozen=True, tag="reasoning_seal", gc=False):
     """Anthropic's signature of a thinking block, or a redacted block's data."""
 
     choice: int
@@ -198,14 +198,14 @@ class ReasoningSeal(Struct, frozen=True, tag="reasoning_seal"):
     redacted: str | None = None
 
 
-class ToolCallStart(Struct, frozen=True, tag="tool_call_start"):
+class ToolCallStart(Struct, frozen=True, tag="tool_call_start", gc=False):
     choice: int
     index: int  # among the tool calls of this choice, from 0
     id: str
     name: str
 
 
-class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta"):
+class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta", gc=False):
     choice: int
     index: int
     arguments: str  # a fragment of JSON text
@@ -214,13 +214,13 @@ class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta"):
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause"]
 
 
-class Finish(Struct, frozen=True, tag="finish"):
+class Finish(Struct, frozen=True, tag="finish", gc=False):
     choice: int
     reason: FinishReason
     stop_sequence: str | None = None
 
 
-class UsageReport(Struct, frozen=True, tag="usage"):
+class UsageReport(Struct, frozen=True, tag="usage", gc=False):
     """Cumulative: a later report replaces an earlier one.
 
     `alone`: the frame carries nothing but usage (OpenAI's chunk with `choices: []`), so that it can be
@@ -237,11 +237,11 @@ class Failed(Struct, frozen=True, tag="failed"):
     error: ErrorInfo
 
 
-class Ping(Struct, frozen=True, tag="ping"):
+class Ping(Struct, frozen=True, tag="ping", gc=False):
     """A comment, a ping, or a frame that means nothing to a reader of the answer."""
 
 
-class Opaque(Struct, frozen=True, tag="opaque"):
+class Opaque(Struct, frozen=True, tag="opaque", gc=False):
     """Something of the dialect that the neutral form has no word for; it passes where dialects match.
 
     `carries_text`: a reader would see text in it, so a translation must refuse rather than drop it.
@@ -251,7 +251,7 @@ class Opaque(Struct, frozen=True, tag="opaque"):
     carries_text: bool = False
 
 
-class Done(Struct, frozen=True, tag="done"):
+class Done(Struct, frozen=True, tag="done", gc=False):
     """The dialect's terminal event: `[DONE]`, `message_stop`; for a whole answer, its last byte."""
 
 
@@ -261,7 +261,7 @@ Event = (
 )  # fmt: skip
 
 
-class Frame(Struct, frozen=True):
+class Frame(Struct, frozen=True, gc=False):
     """One SSE event as it came: `raw` is every byte of it, its blank line included.
 
     `event` is the last `event:` field ("" if none), `data` the data lines joined by LF; None if there was

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 
-class Facts(Struct, frozen=True):
+class Facts(Struct, frozen=True, gc=False):
     """What is known of one request when it is decided.  Derived from it once; never its text."""
 
     model: str  # as the client asked
@@ -45,7 +45,7 @@ class Candidate:
     size: str | None = None  # "small" or "large" where the model's routing distinguishes them
 
 
-class Veto(Struct, frozen=True):
+class Veto(Struct, frozen=True, gc=False):
     """Why a candidate was not chosen.  `reason` is a stable word that records, metrics and people read."""
 
     target: str
@@ -53,7 +53,7 @@ class Veto(Struct, frozen=True):
     detail: str = ""
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """Targets to try in order, and why each other one was not chosen."""
 
     ranked: tuple[str, ...]

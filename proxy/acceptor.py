@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-MOST = 128
+MOST = 32
 """Connections accepted in one turn, so that those who are served already are not kept waiting either."""
 
 

@@ -414,7 +414,7 @@ async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, sett
                 at=_now(), attempt=decision.attempt, boundary=decision.boundary, bytes_in=0, bytes_out=0, cache_read=0, cache_write_1h=0,
                 cache_write_5m=0, committed=False, connect_us=0,
                 cost=decision.hold,  # what it really cost is not known: the most that it can have
-                ending="interrupted", error="interrupted", findings=[], first_us=0, hold=decision.hold, input=0, key=decision.key,
+                ending="interrupted", error="interrupted", findings=(), first_us=0, hold=decision.hold, input=0, key=decision.key,
                 model=decision.model, organisation=decision.organisation, output=0, price="", project=decision.project, quality="estimated",
                 queue_us=0, reasoning=0, request=decision.request, scopes=decision.scopes, status=0, target=decision.target,
                 team=decision.team, total_us=0,

@@ -66,8 +66,8 @@ class Recorder:
             at=time.time_ns() // 1000,
             attempt=attempt.index,
             boundary=target.boundary,
-            edits=list(edits),
-            findings=summary(verdict.findings) if verdict.findings else [],
+            edits=edits,
+            findings=summary(verdict.findings) if verdict.findings else (),
             hold=attempt.hold,
             key=principal.key,
             model=self._name(request.model),
@@ -79,14 +79,14 @@ class Recorder:
             request=exchange.id,
             routing=decision.rule,
             rule=verdict.rule,
-            scopes=list(attempt.scopes),
+            scopes=attempt.scopes,
             stream=request.stream,
             surface=exchange.surface.name if exchange.surface is not None else "",
             target=target.name,
             team=principal.team,
             tenant=principal.tenant or "",
             trace=exchange.trace,
-            vetoes=_vetoes(decision.vetoes) if decision.vetoes else [],
+            vetoes=_vetoes(decision.vetoes) if decision.vetoes else (),
         )
         seq = self._journal.append(record)
         attempt.recorded = True
@@ -118,7 +118,7 @@ class Recorder:
             cost=attempt.cost,
             ending=attempt.ending,
             error=attempt.error,
-            findings=summary(attempt.answer_findings, counted=True) if attempt.answer_findings else [],
+            findings=summary(attempt.answer_findings, counted=True) if attempt.answer_findings else (),
             first_us=attempt.first_us,
             hold=attempt.hold,
             input=usage.input if usage else 0,
@@ -132,7 +132,7 @@ class Recorder:
             queue_us=exchange.queue_us,
             reasoning=usage.reasoning if usage else 0,
             request=exchange.id,
-            scopes=list(attempt.scopes),
+            scopes=attempt.scopes,
             status=attempt.status,
             target=attempt.target.name,
             team=principal.team,
@@ -152,7 +152,7 @@ class Recorder:
             action=verdict.action if verdict else "",
             at=time.time_ns() // 1000,
             code=exchange.refused,
-            findings=summary(verdict.findings) if verdict else [],
+            findings=summary(verdict.findings) if verdict else (),
             key=principal.key if principal else "",
             model=self._name(exchange.request.model) if exchange.request else "",
             organisation=principal.organisation if principal else "",
@@ -163,7 +163,7 @@ class Recorder:
             status=exchange.refused_status,
             surface=exchange.surface.name if exchange.surface else "",
             tenant=(principal.tenant or "") if principal else "",
-            vetoes=_vetoes(decision.vetoes) if decision else [],
+            vetoes=_vetoes(decision.vetoes) if decision else (),
         )
         if not exchange.attempts:
             self._observe_refusal(exchange)
@@ -224,17 +224,17 @@ class Recorder:
             )  # fmt: skip
 
 
-def summary(findings: Iterable[Finding], *, counted: bool = False) -> list[str]:
+def summary(findings: Iterable[Finding], *, counted: bool = False) -> tuple[str, ...]:
     """`type:count:path` of each type and place, bounded.  With `counted`, a finding's end is its count."""
     counts: dict[tuple[str, str], int] = {}
     for finding in findings:
         key = (finding.type, finding.path)
         counts[key] = counts.get(key, 0) + (finding.end if counted else 1)
-    return [f"{kind}:{count}:{path}" for (kind, path), count in list(counts.items())[:MAX_LISTED]]
+    return tuple([f"{kind}:{count}:{path}" for (kind, path), count in list(counts.items())[:MAX_LISTED]])
 
 
-def _vetoes(vetoes: Iterable[Veto]) -> list[str]:
-    return [f"{veto.target}:{veto.reason}" for veto in list(vetoes)[:MAX_LISTED]]
+def _vetoes(vetoes: Iterable[Veto]) -> tuple[str, ...]:
+    return tuple([f"{veto.target}:{veto.reason}" for veto in list(vetoes)[:MAX_LISTED]])
 
 
 def _user(body: Mapping[str, object]) -> str:

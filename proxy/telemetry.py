@@ -40,7 +40,7 @@ BATCH = 1000
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-class Observation(Struct, frozen=True):
+class Observation(Struct, frozen=True, gc=False):
     """One attempt, or one refusal before any attempt, in numbers and names that are no content."""
 
     request_id: str
