@@ -84,9 +84,9 @@ class Leases:
 
     async def reserve(self, amount: int) -> Hold:
         """A hold of `amount` on every account; raises `BudgetExceeded` or `BudgetUnavailable`."""
-        accounts = self.accounts(time.time())
         until = self._loop.time() + WAIT_SECONDS
         while True:
+            accounts = self.accounts(time.time())  # a new window may begin while a grant is waited for
             held = self._book.reserve(accounts, amount)
             if isinstance(held, Hold):
                 self._reservations += 1
@@ -308,8 +308,10 @@ class Leases:
         self, account: Account, asking: asyncio.Future[int], granted: int, failure: StoreFailed | None
     ) -> None:
         self._asking.pop(account, None)
-        if granted:
+        if granted and account in self._accounts[1]:
             self._book.add(account, granted)
+        elif granted:  # its window ended meanwhile
+            self._give_back(account, granted)
         if not asking.done():
             if failure is not None:
                 asking.set_exception(BudgetUnavailable(str(failure)))

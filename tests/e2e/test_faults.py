@@ -338,8 +338,8 @@ async def test_law_01_what_must_stay_local_reaches_no_cloud_on_any_path(tmp_path
                     assert answer.headers["x-spillway-action"] == "keep_local"
             assert cloud.connections == 0 and len(home.requests) == 4
             (decision, *_) = records(spillway, Decision)
-            assert (decision.action, decision.findings) == ("keep_local", ["ssn:1:messages[0].content"])
-            assert decision.vetoes == ["sky/gpt-4o:boundary"]
+            assert (decision.action, decision.findings) == ("keep_local", ("ssn:1:messages[0].content",))
+            assert decision.vetoes == ("sky/gpt-4o:boundary",)
             log = b"".join(path.read_bytes() for path in spillway.worker.journal.directory.glob("segment-*"))
             assert secret.encode() not in log  # law 11
 
@@ -355,7 +355,7 @@ async def test_law_01_only_cloud_and_it_must_stay_local_is_refused_in_words(tmp_
             assert "must stay local" in answer.json()["error"]["message"]
             assert answer.headers["x-should-retry"] == "false"
             (refused,) = records(spillway, Refused)
-            assert (refused.code, refused.vetoes) == ("no_eligible_target", ["sky/gpt-4o:boundary"])
+            assert (refused.code, refused.vetoes) == ("no_eligible_target", ("sky/gpt-4o:boundary",))
 
 
 async def test_law_07_same_dialect_same_bytes(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_verifier_key_of_the_signed_note_specification() -> None:
 
 
 def test_records_are_canonical_as_they_are_encoded() -> None:
-    for record in (decision("é\u2028", vetoes=["a:b"]), outcome("x", cost=1 << 62)):
+    for record in (decision("é\u2028", vetoes=("a:b",)), outcome("x", cost=1 << 62)):
         line = encode(record)
         assert _canonical(line, "here")["kind"] == record.kind
         assert decode(line) == record
