@@ -1,8 +1,8 @@
 """Records of the log: what was decided and how it ended, in names and numbers.  Never content.
 
 A record is flat: integers, strings, booleans and tuples of strings (nothing that the collector has to look
-at).  Its canonical form is compact JSON with keys in byte order, one record a line; the hash of a line is a leaf of the log's tree.  Fields are declared
-in that order, so that encoding is a plain walk.
+at).  Its canonical form is compact JSON with keys in byte order, one record a line; the hash of a line is a
+leaf of the log's tree.  Fields are declared in that order, so that encoding is a plain walk.
 """
 
 from __future__ import annotations
