@@ -125,6 +125,10 @@ class AnswerScanner:
         elif len(state.parts) >= PIECES:
             state.parts = ["".join(state.parts)]
 
+    def skip(self, lane: str) -> None:
+        """Something of a lane could not be read: it is a finding, since not scanned is not clean."""
+        self._counts["opaque", lane] = self._counts.get(("opaque", lane), 0) + 1
+
     def flush(self) -> tuple[Finding, ...]:
         """The findings of the whole answer."""
         for lane, state in self._lanes.items():

@@ -72,7 +72,7 @@ class Anthropic:
     def edit(self, request: Request, *, model: str, ask_usage: bool) -> tuple[bytes, tuple[str, ...]]:
         if model == request.model:
             return request.raw, ()
-        return replace(request.raw, ("model",), msgspec.json.encode(model)), ("model_alias",)
+        return replace(request.raw, ("model",), msgspec.json.encode(model), present=True), ("model_alias",)
 
     def encoder(self, request: Request, *, answer_id: str, created: int) -> EventEncoder:
         if request.stream:
@@ -91,7 +91,15 @@ class Anthropic:
     def conversation(self, request: Request) -> Conversation:
         return anthropic_requests.conversation(request)
 
-    def render(self, conversation: Conversation, *, model: str, default_max_output: int) -> bytes:
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        model: str,
+        default_max_output: int,
+        limit_field: str = "max_tokens",
+        sampling_extensions: bool = False,
+    ) -> bytes:
         return anthropic_requests.render(conversation, model=model, default_max_output=default_max_output)
 
     def decoder(self) -> EventDecoder:
@@ -144,7 +152,10 @@ def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
                 _block_needs(block, needs)
         elif type(content) is not str:
             raise BadRequest("content must be a string or an array of blocks.", f"messages[{index}].content")
-    for number, tool in enumerate(body.get("tools") or ()):
+    tools = body.get("tools")
+    if tools is not None and type(tools) is not list:
+        raise BadRequest("tools must be an array.", "tools")
+    for number, tool in enumerate(tools or ()):
         if type(tool) is not dict:
             raise BadRequest("Each tool must be an object.", f"tools[{number}]")
         needs.add("tools" if tool.get("type") in (None, "custom") else "server_tools")
@@ -155,11 +166,14 @@ def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
 
 
 def _block_needs(block: dict[str, Any], needs: set[str]) -> None:
-    need = _BLOCK_NEEDS.get(block.get("type", ""))
+    kind = block.get("type")
+    if type(kind) is not str:
+        return
+    need = _BLOCK_NEEDS.get(kind)
     if need is not None:
         needs.add(need)
-    inner = block.get("content") if block.get("type") == "tool_result" else None
+    inner = block.get("content") if kind == "tool_result" else None
     if type(inner) is list:
         for piece in inner:
-            if type(piece) is dict and (need := _BLOCK_NEEDS.get(piece.get("type", ""))) is not None:
-                needs.add(need)
+            if type(piece) is dict:
+                _block_needs(piece, needs)

@@ -30,6 +30,7 @@ from engines.model import (
     Request,
     Start,
     TextDelta,
+    TokenCount,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -85,20 +86,20 @@ _TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class _Creation(Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_5m_input_tokens: TokenCount | None = None
+    ephemeral_1h_input_tokens: TokenCount | None = None
 
 
 class _OutDetails(Struct):
-    thinking_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    thinking_tokens: TokenCount | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class _Usage(Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
+    cache_creation_input_tokens: TokenCount | None = None
     cache_creation: _Creation | None = None
     output_tokens_details: _OutDetails | None = None
 
@@ -112,7 +113,7 @@ class _Block(Struct):
     id: str | None = None
     name: str | None = None
     input: Any = None
-    citations: Any = None
+    citations: list[Any] | None = None
 
 
 class _Delta(Struct):
@@ -123,6 +124,7 @@ class _Delta(Struct):
     signature: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    citation: Any = None
 
 
 class _Message(Struct):
@@ -134,7 +136,7 @@ class _Message(Struct):
     stop_sequence: str | None = None
     usage: _Usage | None = None
     error: Any = None
-    input_tokens: int | None = None
+    input_tokens: TokenCount | None = None
 
 
 class _Event(Struct):
@@ -171,7 +173,7 @@ class Decoder:
         if kind == "content_block_delta" and event.delta is not None:
             return self._delta(event.index, event.delta)
         if kind == "content_block_start" and event.content_block is not None:
-            return self._block(event.index, event.content_block)
+            return self._block(event.index, event.content_block, frame.data)
         if kind == "content_block_stop":
             return ()
         if kind == "ping":
@@ -180,13 +182,13 @@ class Decoder:
             return (Start(event.message.id or "", event.message.model or ""), self._count(event.message.usage))
         if kind == "message_delta":
             stop = event.delta or _Delta()
-            finish = (Finish(0, _STOP.get(stop.stop_reason, "stop"), stop.stop_sequence),) if stop.stop_reason else ()
+            finish = _finish(stop.stop_reason, stop.stop_sequence) if stop.stop_reason else ()
             return (*finish, self._count(event.usage))
         if kind == "message_stop":
             return (Done(),)
         if kind == "error" or event.error is not None:
             return (Failed(error_of(event.error)),)
-        return (Opaque(kind or "event", carries_text=True),)
+        return (Opaque(kind or "event", carries_text=True, text=frame.data.decode("utf-8", "replace")),)
 
     def _delta(self, index: int, delta: _Delta) -> Sequence[Event]:
         kind = delta.type
@@ -195,15 +197,16 @@ class Decoder:
         if kind == "input_json_delta":
             call = self._calls.get(index)
             if call is None:
-                return (Opaque("server_tool_use", carries_text=True),)
+                return (Opaque("server_tool_use", carries_text=True, text=delta.partial_json or ""),)
             return (ToolCallDelta(0, call, delta.partial_json),) if delta.partial_json else (Ping(),)
         if kind == "thinking_delta":
             return (ReasoningDelta(0, delta.thinking or ""),)
         if kind == "signature_delta":
             return (ReasoningSeal(0, signature=delta.signature),)
-        return (Opaque(kind, carries_text=True),)
+        return (Opaque(kind, carries_text=True, text=_json_text(delta)),)
 
-    def _block(self, index: int, block: _Block) -> Sequence[Event]:
+    def _block(self, index: int, block: _Block, raw: bytes) -> Sequence[Event]:
+        """`raw` is where the block stands: what is not understood of it is to be looked for there."""
         kind = block.type
         if kind == "text":
             return (TextDelta(0, block.text),) if block.text else (TextDelta(0, ""),)
@@ -217,7 +220,7 @@ class Decoder:
             return (ReasoningDelta(0, block.thinking or ""),)
         if kind == "redacted_thinking":
             return (ReasoningSeal(0, redacted=block.data or ""),)
-        return (Opaque(kind, carries_text=True),)
+        return (Opaque(kind, carries_text=True, text=raw.decode("utf-8", "replace")),)
 
     def _count(self, usage: _Usage | None) -> UsageReport:
         """Cumulative: what a later event leaves out stands as it was."""
@@ -243,16 +246,30 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
     decoder = Decoder()
     events: list[Event] = [Start(message.id or "", message.model or "")]
     for index, block in enumerate(message.content):
-        events += decoder._block(index, block)
+        events += decoder._block(index, block, body)
         if block.type == "thinking" and block.signature:
             events.append(ReasoningSeal(0, signature=block.signature))
         if block.citations:
-            events.append(Opaque("citations", carries_text=True))
-    events.append(Finish(0, _STOP.get(message.stop_reason or "end_turn", "stop"), message.stop_sequence))
+            events.append(Opaque("citations", carries_text=True, text=_json_text(block.citations)))
+    events += _finish(message.stop_reason, message.stop_sequence)
     if message.usage is not None:
         events.append(UsageReport(usage_of(message.usage, Usage())))
     events.append(Done())
     return events
+
+
+def _finish(word: str | None, stop_sequence: str | None) -> Sequence[Event]:
+    """An answer's end.  An unknown reason may be a failure: it passes where dialects match, and is refused where it would
+    have to be translated, rather than made a success."""
+    reason = _STOP.get(word) if word is not None else None
+    if reason is None:
+        return (Opaque("stop_reason", carries_text=True, text=word or "none"), Finish(0, "stop", stop_sequence))
+    return (Finish(0, reason, stop_sequence),)
+
+
+def _json_text(value: Any) -> str:
+    """What a part that is not understood says, for whoever must look for identifiers in it."""
+    return msgspec.json.encode(value).decode()
 
 
 def usage_of(usage: _Usage, before: Usage) -> Usage:

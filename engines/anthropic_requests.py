@@ -7,11 +7,12 @@ an engine that caches by itself.  Same-dialect requests keep it, as they keep ev
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from engines.anthropic_answers import tool_id
+from engines.checked import listed, mapped, maybe, named, only, typed
 from engines.errors import Untranslatable
 from engines.model import (
     Conversation,
@@ -35,6 +36,7 @@ _NEUTRAL = frozenset(
     }
 )  # fmt: skip
 _HARMLESS: dict[str, tuple[Any, ...]] = {"service_tier": ("auto", "standard_only"), "speed": ("standard",)}
+_MODES: dict[str, Literal["auto", "required", "none"]] = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS = ("low", "medium", "high", "xhigh")
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768}
 LEAST_BUDGET = 1024
@@ -42,112 +44,131 @@ LEAST_BUDGET = 1024
 
 
 def conversation(request: Request) -> Conversation:
-    """The neutral form of a messages request."""
+    """The neutral form of a messages request.
+
+    A field of the wrong type is refused here too: an engine that speaks Anthropic's dialect may say so better.
+    """
     body = request.body
     for name, value in body.items():
         if name not in _NEUTRAL and value is not None and value not in _HARMLESS.get(name, ()):
-            raise Untranslatable(name, "the engine's dialect has no form for this field")
-    system = body.get("system")
-    metadata = body.get("metadata") or {}
-    _only(metadata, "metadata", {"user_id"})
+            raise Untranslatable(named(name), "the engine's dialect has no form for this field")
+    metadata = mapped(body.get("metadata"), "metadata")
+    only(metadata, "metadata", {"user_id"})
     choice, parallel = _choice(body.get("tool_choice"))
     budget, effort, wanted = _thinking_and_output(body)
     return Conversation(
-        system=(Text(system),) if isinstance(system, str) else tuple(_system(system or ())),
+        system=_system(body.get("system")),
         messages=tuple(_message(row, f"messages[{index}]") for index, row in enumerate(body["messages"])),
         stream=request.stream,
-        tools=tuple(_tool(row, f"tools[{index}]") for index, row in enumerate(body.get("tools") or ())),
+        tools=tuple(_tool(row, f"tools[{index}]") for index, row in enumerate(listed(body.get("tools"), "tools"))),
         tool_choice=choice,
         parallel_tool_calls=parallel,
         max_output=request.max_output,
-        temperature=body.get("temperature"),
-        top_p=body.get("top_p"),
-        top_k=body.get("top_k"),
-        stop=tuple(body.get("stop_sequences") or ()),
+        temperature=maybe(body, "temperature", float),
+        top_p=maybe(body, "top_p", float),
+        top_k=maybe(body, "top_k", int),
+        stop=tuple(
+            typed(word, f"stop_sequences[{index}]", str)
+            for index, word in enumerate(listed(body.get("stop_sequences"), "stop_sequences"))
+        ),
         output_format=wanted,
         reasoning_budget=budget,
         reasoning_effort=effort,
-        user=metadata.get("user_id"),
+        user=maybe(metadata, "user_id", str, "metadata"),
     )
 
 
-def _system(blocks: Any) -> list[Text]:
+def _system(value: Any) -> tuple[Text, ...]:
+    if isinstance(value, str):
+        return (Text(value),)
     texts = []
-    for index, block in enumerate(blocks):
+    for index, row in enumerate(listed(value, "system")):
+        path = f"system[{index}]"
+        block = typed(row, path, dict)
         if block.get("type") != "text":
-            raise Untranslatable(f"system[{index}]", "only text can be translated")
-        _only(block, f"system[{index}]", {"type", "text", "cache_control"})
-        texts.append(Text(block["text"]))
-    return texts
+            raise Untranslatable(path, "only text can be translated")
+        only(block, path, {"type", "text", "cache_control"})
+        texts.append(Text(typed(block.get("text"), f"{path}.text", str)))
+    return tuple(texts)
 
 
 def _message(row: dict[str, Any], path: str) -> Message:
     role = row.get("role")
-    _only(row, path, {"role", "content"})
+    only(row, path, {"role", "content"})
     content = row.get("content")
-    if role not in ("user", "assistant"):
-        raise Untranslatable(f"{path}.role", f"the role {str(role)[:20]!r} has no neutral form")
+    if role != "user" and role != "assistant":
+        raise Untranslatable(f"{path}.role", "this role has no neutral form")
     if isinstance(content, str):
         return Message(role, (Text(content),))
-    return Message(role, tuple(_part(block, f"{path}.content[{index}]") for index, block in enumerate(content or ())))
+    blocks = listed(content, f"{path}.content")
+    return Message(role, tuple(_part(block, f"{path}.content[{index}]") for index, block in enumerate(blocks)))
 
 
-def _part(block: dict[str, Any], path: str) -> Part:
+def _part(row: Any, path: str) -> Part:
+    block = typed(row, path, dict)
     kind = block.get("type")
     if kind == "text":
         if block.get("citations"):
             raise Untranslatable(f"{path}.citations", "the engine's dialect has no citations")
-        _only(block, path, {"type", "text", "cache_control", "citations"})
-        return Text(block["text"])
+        only(block, path, {"type", "text", "cache_control", "citations"})
+        return Text(typed(block.get("text"), f"{path}.text", str))
     if kind == "image":
-        _only(block, path, {"type", "source", "cache_control"})
-        return _image(block.get("source") or {}, path)
+        only(block, path, {"type", "source", "cache_control"})
+        return _image(mapped(block.get("source"), f"{path}.source"), f"{path}.source")
     if kind == "tool_use":
-        _only(block, path, {"type", "id", "name", "input", "cache_control", "caller"})
+        only(block, path, {"type", "id", "name", "input", "cache_control", "caller"})
         return ToolCall(
-            str(block.get("id")), str(block.get("name")), msgspec.json.encode(block.get("input") or {}).decode()
+            typed(block.get("id"), f"{path}.id", str),
+            typed(block.get("name"), f"{path}.name", str),
+            msgspec.json.encode(mapped(block.get("input"), f"{path}.input")).decode(),
         )
     if kind == "tool_result":
-        _only(block, path, {"type", "tool_use_id", "content", "is_error", "cache_control"})
+        only(block, path, {"type", "tool_use_id", "content", "is_error", "cache_control"})
         return ToolResult(
-            str(block.get("tool_use_id")), _result(block.get("content"), path), bool(block.get("is_error"))
+            typed(block.get("tool_use_id"), f"{path}.tool_use_id", str),
+            _result(block.get("content"), f"{path}.content"),
+            bool(maybe(block, "is_error", bool, path)),
         )
     if kind == "thinking":
-        _only(block, path, {"type", "thinking", "signature"})
-        return Reasoning(str(block.get("thinking") or ""), signature=block.get("signature"))
+        only(block, path, {"type", "thinking", "signature"})
+        return Reasoning(maybe(block, "thinking", str, path) or "", signature=maybe(block, "signature", str, path))
     if kind == "redacted_thinking":
-        return Reasoning("", redacted=str(block.get("data") or ""))
-    raise Untranslatable(path, f"a block of type {str(kind)[:30]!r} has no form in the engine's dialect")
+        return Reasoning("", redacted=maybe(block, "data", str, path) or "")
+    raise Untranslatable(path, "a block of this type has no form in the engine's dialect")
 
 
 def _result(content: Any, path: str) -> tuple[Text | Image, ...]:
-    if content is None:
-        return ()
     if isinstance(content, str):
         return (Text(content),)
     parts: list[Text | Image] = []
-    for index, block in enumerate(content):
-        part = _part(block, f"{path}.content[{index}]")
+    for index, block in enumerate(listed(content, path)):
+        part = _part(block, f"{path}[{index}]")
         if not isinstance(part, (Text, Image)):
-            raise Untranslatable(f"{path}.content[{index}]", "a tool result can hold text and images")
+            raise Untranslatable(f"{path}[{index}]", "a tool result can hold text and images")
         parts.append(part)
     return tuple(parts)
 
 
 def _image(source: dict[str, Any], path: str) -> Image:
     if source.get("type") == "base64":
-        return Image(media_type=str(source.get("media_type")), data=str(source.get("data")))
+        return Image(
+            media_type=typed(source.get("media_type"), f"{path}.media_type", str),
+            data=typed(source.get("data"), f"{path}.data", str),
+        )
     if source.get("type") == "url":
-        return Image(url=str(source.get("url")))
-    raise Untranslatable(f"{path}.source", "only base64 and url images can be translated")
+        return Image(url=typed(source.get("url"), f"{path}.url", str))
+    raise Untranslatable(path, "only base64 and url images can be translated")
 
 
 def _tool(row: dict[str, Any], path: str) -> Tool:
     if row.get("type") not in (None, "custom"):
         raise Untranslatable(path, "tools that Anthropic itself runs have no form in the engine's dialect")
-    _only(row, path, {"type", "name", "description", "input_schema", "cache_control", "strict"})
+    only(row, path, {"type", "name", "description", "input_schema", "cache_control", "strict"})
     return Tool(
-        str(row.get("name")), row.get("description"), row.get("input_schema") or {"type": "object"}, row.get("strict")
+        typed(row.get("name"), f"{path}.name", str),
+        maybe(row, "description", str, path),
+        maybe(row, "input_schema", dict, path) or {"type": "object"},
+        maybe(row, "strict", bool, path),
     )
 
 
@@ -155,42 +176,39 @@ def _choice(value: Any) -> tuple[ToolChoice | None, bool | None]:
     """(choice, parallel tool calls)."""
     if value is None:
         return None, None
-    disabled = value.get("disable_parallel_tool_use")
+    row = typed(value, "tool_choice", dict)
+    only(row, "tool_choice", {"type", "name", "disable_parallel_tool_use"})
+    disabled = maybe(row, "disable_parallel_tool_use", bool, "tool_choice")
     parallel = None if disabled is None else not disabled
-    kind = value.get("type")
+    kind = row.get("type")
     if kind == "tool":
-        return ToolChoice("named", str(value.get("name"))), parallel
-    modes = {"auto": "auto", "any": "required", "none": "none"}
-    if kind not in modes:
+        return ToolChoice("named", typed(row.get("name"), "tool_choice.name", str)), parallel
+    mode = _MODES.get(kind) if isinstance(kind, str) else None
+    if mode is None:
         raise Untranslatable("tool_choice", "only auto, any, none and a named tool can be translated")
-    return ToolChoice(modes[kind]), parallel  # type: ignore[arg-type]  # the values are the mode's words
+    return ToolChoice(mode), parallel
 
 
 def _thinking_and_output(body: dict[str, Any]) -> tuple[int | None, str | None, OutputFormat | None]:
-    thinking = body.get("thinking") or {}
-    output = body.get("output_config") or {}
-    _only(output, "output_config", {"effort", "format"})
-    effort = output.get("effort")
+    thinking = mapped(body.get("thinking"), "thinking")
+    output = mapped(body.get("output_config"), "output_config")
+    only(output, "output_config", {"effort", "format"})
+    effort = maybe(output, "effort", str, "output_config")
     if effort is not None and effort not in _EFFORTS:
-        raise Untranslatable("output_config.effort", f"the engine's dialect has no effort {str(effort)[:20]!r}")
+        raise Untranslatable("output_config.effort", "the engine's dialect has no such effort")
     kind = thinking.get("type")
     if kind not in (None, "enabled", "disabled", "adaptive"):
         raise Untranslatable("thinking", "only enabled, adaptive and disabled can be translated")
-    budget = 0 if kind == "disabled" else thinking.get("budget_tokens")
+    budget = 0 if kind == "disabled" else maybe(thinking, "budget_tokens", int, "thinking")
     if kind == "adaptive" and effort is None:
         effort = "high"
-    wanted = output.get("format")
-    if wanted is None:
+    if output.get("format") is None:
         return budget, effort, None
+    wanted = typed(output["format"], "output_config.format", dict)
     if wanted.get("type") != "json_schema":
         raise Untranslatable("output_config.format", "only json_schema can be translated")
-    return budget, effort, OutputFormat(wanted.get("schema") or {}, strict=True)
-
-
-def _only(row: dict[str, Any], path: str, known: set[str]) -> None:
-    for name, value in row.items():
-        if name not in known and value is not None:
-            raise Untranslatable(f"{path}.*", "a field that the engine's dialect does not know")
+    schema = maybe(wanted, "schema", dict, "output_config.format") or {}
+    return budget, effort, OutputFormat(schema, strict=True)
 
 
 def render(talk: Conversation, *, model: str, default_max_output: int) -> bytes:
@@ -238,7 +256,7 @@ def _block(part: Part, path: str) -> dict[str, Any]:
         case Text(text=text):
             return {"type": "text", "text": text}
         case Image():
-            return {"type": "image", "source": _source(part)}
+            return {"type": "image", "source": _source(part, path)}
         case ToolCall(id=call_id, name=name, arguments=arguments):
             return {"type": "tool_use", "id": tool_id(call_id), "name": name, "input": _input(arguments, path)}
         case ToolResult(call_id=call_id, content=content, is_error=is_error):
@@ -257,7 +275,9 @@ def _block(part: Part, path: str) -> dict[str, Any]:
             return {"type": "thinking", "thinking": text, "signature": signature}
 
 
-def _source(image: Image) -> dict[str, Any]:
+def _source(image: Image, path: str) -> dict[str, Any]:
+    if image.detail not in (None, "auto", "high"):  # Anthropic looks at every image as closely as it can
+        raise Untranslatable(path, "Anthropic's dialect has no coarser look at an image; leave out its detail")
     if image.url is not None:
         return {"type": "url", "url": image.url}
     return {"type": "base64", "media_type": image.media_type, "data": image.data}

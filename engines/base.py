@@ -63,9 +63,20 @@ class Dialect(Protocol):
         """
         ...
 
-    def render(self, conversation: Conversation, *, model: str, default_max_output: int) -> bytes:
-        """The neutral form in this dialect; raises `Untranslatable`.  `default_max_output` is used only
-        where the dialect demands a limit (Anthropic's max_tokens) and the client stated none."""
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        model: str,
+        default_max_output: int,
+        limit_field: str = "max_tokens",
+        sampling_extensions: bool = False,
+    ) -> bytes:
+        """The neutral form in this dialect; raises `Untranslatable`.
+
+        `default_max_output` is used only where the dialect demands a limit (Anthropic's max_tokens) and the client
+        stated none.  `limit_field` and `sampling_extensions` are the engine kind's (`engines.kinds.Kind`).
+        """
         ...
 
     def decoder(self) -> EventDecoder: ...

@@ -43,6 +43,8 @@ class Kind(Struct, frozen=True):
     honours_usage_option: bool = True
     # top_k is an extension of OpenAI's dialect that local engines take and OpenAI refuses.
     sampling_extensions: bool = False
+    # OpenAI's reasoning models refuse max_tokens, and all its models take max_completion_tokens; local engines know the old name.
+    limit_field: str = "max_tokens"
 
 
 KINDS: Mapping[str, Kind] = {
@@ -66,7 +68,10 @@ KINDS: Mapping[str, Kind] = {
             name="ollama", title="Ollama", dialect="openai", paths=OPENAI_PATHS, capabilities=CHAT, port=11434,
             health_path="/api/version", load_path="/api/ps",
         ),
-        Kind(name="lmstudio", title="LM Studio", dialect="openai", paths=OPENAI_PATHS, capabilities=CHAT, port=1234),
+        Kind(
+            name="lmstudio", title="LM Studio", dialect="openai", paths=OPENAI_PATHS, capabilities=CHAT, port=1234,
+            sampling_extensions=True,
+        ),
         Kind(
             name="openai-compatible", title="an OpenAI-compatible server", dialect="openai", paths=OPENAI_PATHS,
             capabilities=CHAT | {"logprobs"},
@@ -74,6 +79,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="openai", title="OpenAI", dialect="openai", paths=OPENAI_PATHS, boundary="cloud", url="https://api.openai.com",
             capabilities=CHAT | {"embeddings", "vision", "audio", "documents", "logprobs", "choices"}, health_path=None,
+            limit_field="max_completion_tokens",
         ),
         Kind(
             name="anthropic", title="Anthropic", dialect="anthropic", paths=ANTHROPIC_PATHS, boundary="cloud",

@@ -8,10 +8,10 @@ sequence of `Event`s: a closed union, matched exhaustively.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 DialectName = Literal["openai", "anthropic"]
 Quality = Literal["exact", "estimated"]
@@ -151,6 +151,10 @@ class Conversation(Struct, frozen=True):
 # --- events: an answer, streamed or whole ---------------------------------------------------------------
 
 
+TokenCount = Annotated[int, Meta(ge=0, le=2**40)]
+"""Tokens as engines report them: what is settled must be a sum that money can be made of."""
+
+
 class Usage(Struct, frozen=True, gc=False):
     """Disjoint token meters of one answer: `input` excludes what was read from or written to a cache.
 
@@ -244,11 +248,13 @@ class Ping(Struct, frozen=True, tag="ping", gc=False):
 class Opaque(Struct, frozen=True, tag="opaque", gc=False):
     """Something of the dialect that the neutral form has no word for; it passes where dialects match.
 
-    `carries_text`: a reader would see text in it, so a translation must refuse rather than drop it.
+    `carries_text`: a reader would see text in it, so a translation must refuse rather than drop it.  `text` is what
+    could be read of it, for whoever looks for identifiers; empty: nothing could, so it must not be called clean.
     """
 
     what: str
     carries_text: bool = False
+    text: str = ""
 
 
 class Done(Struct, frozen=True, tag="done", gc=False):

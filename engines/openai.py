@@ -56,9 +56,9 @@ class OpenAI:
         options = body.get("stream_options")
         if options is not None and not isinstance(options, dict):
             raise BadRequest("stream_options must be an object.", "stream_options")
-        limit = whole(body, "max_completion_tokens")
+        limit = output_limit(body, "max_completion_tokens")
         if limit is None:
-            limit = whole(body, "max_tokens")
+            limit = output_limit(body, "max_tokens")
         return Request(
             dialect="openai",
             operation=operation,
@@ -97,8 +97,18 @@ class OpenAI:
     def conversation(self, request: Request) -> Conversation:
         return openai_requests.conversation(request)
 
-    def render(self, conversation: Conversation, *, model: str, default_max_output: int) -> bytes:
-        return openai_requests.render(conversation, model=model)
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        model: str,
+        default_max_output: int,
+        limit_field: str = "max_tokens",
+        sampling_extensions: bool = False,
+    ) -> bytes:
+        return openai_requests.render(
+            conversation, model=model, limit_field=limit_field, sampling_extensions=sampling_extensions
+        )
 
     def decoder(self) -> EventDecoder:
         return openai_answers.Decoder()
@@ -202,6 +212,11 @@ def whole(body: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise BadRequest(f"{name} must be a whole number, not negative.", name)
     return value
+
+
+def output_limit(body: Mapping[str, Any], name: str) -> int | None:
+    """The most tokens that may be written; -1, as llama.cpp's callers say, is no limit."""
+    return None if body.get(name) == -1 else whole(body, name)
 
 
 def _error_row(error: ErrorInfo) -> dict[str, Any]:

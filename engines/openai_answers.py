@@ -8,10 +8,10 @@ contents, integer error codes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from engines.errors import MalformedAnswer, Untranslatable
 from engines.model import (
@@ -31,6 +31,7 @@ from engines.model import (
     Request,
     Start,
     TextDelta,
+    TokenCount,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -64,7 +65,6 @@ _TYPES = {
 _DONE = b"data: [DONE]\n\n"
 CALLS_LIMIT = 4096
 """Tool calls of one answer; more is no answer of a model."""
-_Count = Annotated[int, Meta(ge=0, le=2**40)]  # tokens: what is settled must be a sum that money can be made of
 
 
 class _Function(Struct):
@@ -99,14 +99,14 @@ class _Choice(Struct):
 
 
 class _Details(Struct):
-    cached_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    reasoning_tokens: _Count | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class _Usage(Struct):
-    prompt_tokens: _Count | None = 0
-    completion_tokens: _Count | None = 0
+    prompt_tokens: TokenCount | None = 0
+    completion_tokens: TokenCount | None = 0
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
@@ -179,9 +179,11 @@ class Decoder:
             for call in said.tool_calls:
                 self._call(choice, call, events)
         if said.function_call is not None:
-            events.append(Opaque("function_call", carries_text=True))
+            called = said.function_call
+            events.append(Opaque("function_call", carries_text=True, text=called.arguments or called.name or ""))
         if said.audio is not None:
-            events.append(Opaque("audio", carries_text=True))
+            spoken = said.audio.get("transcript") if isinstance(said.audio, dict) else None
+            events.append(Opaque("audio", carries_text=True, text=spoken if isinstance(spoken, str) else ""))
 
     def _call(self, choice: int, call: _ToolCall, events: list[Event]) -> None:
         """A call goes by its index.  Engines that leave it out, or give every call the same, tell calls apart by id."""
@@ -207,7 +209,7 @@ def _finish(choice: int, word: str | None, events: list[Event]) -> None:
     refused where it would have to be translated, rather than made a success."""
     reason = _FINISH.get(word) if word is not None else None
     if reason is None:
-        events.append(Opaque("finish_reason", carries_text=True))
+        events.append(Opaque("finish_reason", carries_text=True, text=word or "none"))
     events.append(Finish(choice, reason or "stop"))
 
 

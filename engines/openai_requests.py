@@ -6,12 +6,11 @@ may be left out because their value asks for nothing.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Set
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import msgspec
 
+from engines.checked import listed, maybe, named, only, typed
 from engines.errors import Untranslatable
 from engines.model import (
     Conversation,
@@ -46,11 +45,6 @@ _ASSISTANT = frozenset(
         "annotations",
     }
 )  # fmt: skip
-_FIELD_NAME = re.compile(r"[a-z][a-z_]{0,39}")
-_WORDS: dict[type, str] = {
-    str: "a string", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "an array",
-}  # fmt: skip
-T = TypeVar("T")
 _EFFORTS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768}
 
 
@@ -62,25 +56,25 @@ def conversation(request: Request) -> Conversation:
     body = request.body
     for name, value in body.items():
         if name not in _NEUTRAL and value is not None and value not in _HARMLESS.get(name, ()):
-            raise Untranslatable(_named(name), "the engine's dialect has no form for this field")
+            raise Untranslatable(named(name), "the engine's dialect has no form for this field")
     system, messages = _messages(body["messages"])
-    effort = _maybe(body, "reasoning_effort", str)
+    effort = maybe(body, "reasoning_effort", str)
     return Conversation(
         system=system,
         messages=messages,
         stream=request.stream,
-        tools=tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(_list(body.get("tools"), "tools"))),
+        tools=tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(listed(body.get("tools"), "tools"))),
         tool_choice=_choice(body.get("tool_choice")),
-        parallel_tool_calls=_maybe(body, "parallel_tool_calls", bool),
+        parallel_tool_calls=maybe(body, "parallel_tool_calls", bool),
         max_output=request.max_output,
-        temperature=_maybe(body, "temperature", float),
-        top_p=_maybe(body, "top_p", float),
-        top_k=_maybe(body, "top_k", int),
+        temperature=maybe(body, "temperature", float),
+        top_p=maybe(body, "top_p", float),
+        top_k=maybe(body, "top_k", int),
         stop=_stop(body.get("stop")),
         output_format=_format(body.get("response_format")),
         reasoning_effort=effort if effort != "none" else None,
         reasoning_budget=0 if effort == "none" else None,
-        user=_maybe(body, "safety_identifier", str) or _maybe(body, "user", str),
+        user=maybe(body, "safety_identifier", str) or maybe(body, "user", str),
     )
 
 
@@ -95,18 +89,18 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
                 raise Untranslatable(
                     path, "a system message after the conversation began has no place in the engine's dialect"
                 )
-            _only(row, path, {"role", "content"})
+            only(row, path, {"role", "content"})
             system += _texts(row.get("content"), f"{path}.content")
         elif role == "user":
-            _only(row, path, {"role", "content", "name"})
+            only(row, path, {"role", "content", "name"})
             if row.get("name"):
                 raise Untranslatable(f"{path}.name", "the engine's dialect has no names of speakers")
             messages.append(Message("user", _parts(row.get("content"), f"{path}.content")))
         elif role == "assistant":
             messages.append(Message("assistant", _assistant(row, path)))
         elif role == "tool":
-            _only(row, path, {"role", "content", "tool_call_id", "name"})  # the name repeats the call's
-            call_id = _typed(row.get("tool_call_id"), f"{path}.tool_call_id", str)
+            only(row, path, {"role", "content", "tool_call_id", "name"})  # the name repeats the call's
+            call_id = typed(row.get("tool_call_id"), f"{path}.tool_call_id", str)
             messages.append(Message("user", (ToolResult(call_id, _parts(row.get("content"), f"{path}.content")),)))
         else:
             raise Untranslatable(f"{path}.role", "this role has no neutral form")
@@ -124,18 +118,18 @@ def _texts(content: Any, path: str) -> list[Text]:
 
 
 def _assistant(row: dict[str, Any], path: str) -> tuple[Part, ...]:
-    _only(row, path, _ASSISTANT)
+    only(row, path, _ASSISTANT)
     for name in ("refusal", "audio", "function_call", "name", "annotations"):
         if row.get(name):
             raise Untranslatable(f"{path}.{name}", "the engine's dialect has no form for this field")
     parts: list[Part] = []
     for name in ("reasoning_content", "reasoning"):
         if row.get(name):
-            parts.append(Reasoning(_typed(row[name], f"{path}.{name}", str)))
+            parts.append(Reasoning(typed(row[name], f"{path}.{name}", str)))
             break
     if row.get("content"):
         parts += _parts(row["content"], f"{path}.content")
-    for number, call in enumerate(_list(row.get("tool_calls"), f"{path}.tool_calls")):
+    for number, call in enumerate(listed(row.get("tool_calls"), f"{path}.tool_calls")):
         parts.append(_call(call, f"{path}.tool_calls[{number}]"))
     return tuple(parts)
 
@@ -144,12 +138,12 @@ def _call(call: Any, path: str) -> ToolCall:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or call.get("type", "function") != "function":
         raise Untranslatable(path, "only function calls can be translated")
-    _only(call, path, {"id", "type", "index", "function"})
-    _only(function, f"{path}.function", {"name", "arguments"})
+    only(call, path, {"id", "type", "index", "function"})
+    only(function, f"{path}.function", {"name", "arguments"})
     return ToolCall(
-        _typed(call.get("id"), f"{path}.id", str),
-        _typed(function.get("name"), f"{path}.function.name", str),
-        _typed(function.get("arguments", "{}"), f"{path}.function.arguments", str) or "{}",
+        typed(call.get("id"), f"{path}.id", str),
+        typed(function.get("name"), f"{path}.function.name", str),
+        typed(function.get("arguments", "{}"), f"{path}.function.arguments", str) or "{}",
     )
 
 
@@ -159,14 +153,14 @@ def _parts(content: Any, path: str) -> tuple[Text | Image, ...]:
     if isinstance(content, str):
         return (Text(content),)
     parts: list[Text | Image] = []
-    for index, row in enumerate(_list(content, path)):
+    for index, row in enumerate(listed(content, path)):
         where = f"{path}[{index}]"
         kind = row.get("type") if isinstance(row, dict) else None
         if kind == "text":
-            _only(row, where, {"type", "text"})
-            parts.append(Text(_typed(row.get("text"), f"{where}.text", str)))
+            only(row, where, {"type", "text"})
+            parts.append(Text(typed(row.get("text"), f"{where}.text", str)))
         elif kind == "image_url":
-            _only(row, where, {"type", "image_url"})
+            only(row, where, {"type", "image_url"})
             parts.append(_image(row.get("image_url"), f"{where}.image_url"))
         else:
             raise Untranslatable(where, "a part of this type has no form in the engine's dialect")
@@ -176,10 +170,10 @@ def _parts(content: Any, path: str) -> tuple[Text | Image, ...]:
 def _image(image: Any, path: str) -> Image:
     detail = None
     if isinstance(image, dict):
-        _only(image, path, {"url", "detail"})
-        detail = _maybe(image, "detail", str, path)
+        only(image, path, {"url", "detail"})
+        detail = maybe(image, "detail", str, path)
         image = image.get("url")
-    url = _typed(image, f"{path}.url", str)
+    url = typed(image, f"{path}.url", str)
     if url.startswith("data:"):
         head, _, data = url[5:].partition(",")
         media, _, encoding = head.partition(";")
@@ -193,14 +187,14 @@ def _tool(row: Any, path: str) -> Tool:
     function = row.get("function") if isinstance(row, dict) else None
     if not isinstance(function, dict) or row.get("type", "function") != "function":
         raise Untranslatable(path, "only function tools can be translated")
-    _only(row, path, {"type", "function"})
+    only(row, path, {"type", "function"})
     path += ".function"
-    _only(function, path, {"name", "description", "parameters", "strict"})
+    only(function, path, {"name", "description", "parameters", "strict"})
     return Tool(
-        _typed(function.get("name"), f"{path}.name", str),
-        _maybe(function, "description", str, path),
-        _maybe(function, "parameters", dict, path) or {"type": "object", "properties": {}},
-        _maybe(function, "strict", bool, path),
+        typed(function.get("name"), f"{path}.name", str),
+        maybe(function, "description", str, path),
+        maybe(function, "parameters", dict, path) or {"type": "object", "properties": {}},
+        maybe(function, "strict", bool, path),
     )
 
 
@@ -210,7 +204,7 @@ def _choice(value: Any) -> ToolChoice | None:
     if value in ("auto", "none", "required"):
         return ToolChoice(value)
     if isinstance(value, dict) and value.get("type") == "function" and isinstance(value.get("function"), dict):
-        return ToolChoice("named", _typed(value["function"].get("name"), "tool_choice.function.name", str))
+        return ToolChoice("named", typed(value["function"].get("name"), "tool_choice.function.name", str))
     raise Untranslatable("tool_choice", "only auto, none, required and a named function can be translated")
 
 
@@ -218,7 +212,7 @@ def _format(value: Any) -> OutputFormat | None:
     if value is None:
         return None
     path = "response_format"
-    kind = _typed(value, path, dict).get("type")
+    kind = typed(value, path, dict).get("type")
     if kind == "text":
         return None
     if kind == "json_object":
@@ -226,50 +220,25 @@ def _format(value: Any) -> OutputFormat | None:
     if kind == "json_schema" and isinstance(value.get("json_schema"), dict):
         row = value["json_schema"]
         path += ".json_schema"
-        _only(row, path, {"schema", "name", "strict"})
-        schema = _maybe(row, "schema", dict, path) or {}
-        return OutputFormat(schema, _maybe(row, "name", str, path), _maybe(row, "strict", bool, path))
+        only(row, path, {"schema", "name", "strict"})
+        schema = maybe(row, "schema", dict, path) or {}
+        return OutputFormat(schema, maybe(row, "name", str, path), maybe(row, "strict", bool, path))
     raise Untranslatable(path, "only text, json_object and json_schema can be translated")
 
 
 def _stop(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
-    return tuple(_typed(word, f"stop[{index}]", str) for index, word in enumerate(_list(value, "stop")))
+    return tuple(typed(word, f"stop[{index}]", str) for index, word in enumerate(listed(value, "stop")))
 
 
-def _only(row: dict[str, Any], path: str, known: Set[str]) -> None:
-    for name, value in row.items():
-        if name not in known and value is not None:
-            raise Untranslatable(f"{path}.{_named(name)}", "a field that the engine's dialect does not know")
+def render(talk: Conversation, *, model: str, limit_field: str, sampling_extensions: bool) -> bytes:
+    """A conversation as a chat completion request.
 
-
-def _named(name: str) -> str:
-    """A field's name if it looks like one: what a client wrote stands in no message otherwise."""
-    return name if _FIELD_NAME.fullmatch(name) else "*"
-
-
-def _typed(value: Any, path: str, kind: type[T]) -> T:
-    """`value`, where it is of this kind; a whole number is a float too, a boolean is no number."""
-    if isinstance(value, bool) and kind is not bool:
-        raise Untranslatable(path, f"must be {_WORDS[kind]}")
-    if not isinstance(value, (int, float) if kind is float else kind):
-        raise Untranslatable(path, f"must be {_WORDS[kind]}")
-    return cast(T, value)
-
-
-def _maybe(row: Mapping[str, Any], name: str, kind: type[T], path: str = "") -> T | None:
-    value = row.get(name)
-    return None if value is None else _typed(value, f"{path}.{name}" if path else name, kind)
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    rows: list[Any] = [] if value is None else _typed(value, path, list)
-    return rows
-
-
-def render(talk: Conversation, *, model: str) -> bytes:
-    """A conversation as a chat completion request."""
+    `limit_field` is what the engine calls the output limit; `sampling_extensions`: it takes `top_k`.
+    """
+    if talk.top_k is not None and not sampling_extensions:
+        raise Untranslatable("top_k", "the engine's dialect has no form for this field")
     body: dict[str, Any] = {"model": model, "messages": _rows(talk), "stream": talk.stream}
     if talk.stream:
         body["stream_options"] = {"include_usage": True}
@@ -282,7 +251,7 @@ def render(talk: Conversation, *, model: str) -> bytes:
         )
     optional = {
         "parallel_tool_calls": talk.parallel_tool_calls if talk.tools else None,
-        "max_tokens": talk.max_output,
+        limit_field: talk.max_output,
         "temperature": talk.temperature,
         "top_p": talk.top_p,
         "top_k": talk.top_k,

@@ -21,6 +21,8 @@ from engines.model import BadRequest
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 _KEY_LIKE = re.compile(rb'"[ \t\r\n]*:')
 _SPACE = b" \t\r\n"
+MAX_DEPTH = 128
+"""Nesting of a body: schemas of tools go to ten or twenty, and what engines and scanners bear lies above."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding hostile bytes as JSON can raise."""
 
@@ -41,6 +43,8 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise BadRequest("The body is nested too deeply.") from None
     if not isinstance(value, dict):
         raise BadRequest(f"The body must be a JSON object, not {_kind(value)}.")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
     return value
 
 
@@ -202,6 +206,21 @@ def _repeated_paths(tree: Any, most: int = 8) -> tuple[str, ...]:
         else:
             stack += [(f"{path}[{at}]", inner) for at, inner in enumerate(item) if isinstance(inner, dict | list)]
     return tuple(found)
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Is anything nested in more than `most` objects and arrays?"""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if type(item) is dict else item)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _count_keys(value: Any) -> int:

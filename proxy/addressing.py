@@ -38,7 +38,9 @@ class Address:
         "default_max_output",
         "dialect",
         "honours_usage_option",
+        "limit_field",
         "reusable",
+        "sampling_extensions",
         "target",
     )
 
@@ -48,6 +50,8 @@ class Address:
         self.honours_usage_option = row.honours_usage_option and dialect.name == "openai"
         self.reusable = row.reuse_after_stream
         self.default_max_output = DEFAULT_MAX_OUTPUT
+        self.limit_field = row.limit_field
+        self.sampling_extensions = row.sampling_extensions
         self._path = path.encode()
         headers: list[Header] = [
             (b"content-type", b"application/json"),

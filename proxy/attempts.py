@@ -238,6 +238,8 @@ class Attempts:
             conversation,
             model=address.target.model,
             default_max_output=address.target.max_output or address.default_max_output,
+            limit_field=address.limit_field,
+            sampling_extensions=address.sampling_extensions,
         )
         return body, ("translated",)
 

@@ -116,7 +116,10 @@ class Relay:
             return
         session = self._session
         body = session.end()
-        if session.error is None and not session.streamed:
+        if session.streamed:
+            if body:
+                self._write(body)
+        elif session.error is None:
             self.first_at = self._loop.time()
             self._sink.whole(200, self._heads(200, self.headers), body)
         self._settle(session.error)

@@ -10,7 +10,7 @@ terminal event came and every choice had its finish.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from compliance.model import Finding
@@ -55,6 +55,7 @@ class AnswerScan(Protocol):
     """A scanner of answers: text goes in by lane, findings come out at the end."""
 
     def feed(self, lane: str, text: str) -> None: ...
+    def skip(self, lane: str) -> None: ...
     def flush(self) -> tuple[Finding, ...]: ...
 
 
@@ -109,6 +110,13 @@ class Session(ABC):
         if self._scan is not None:
             self._scan.feed(lane, text)
 
+    def _note_opaque(self, text: str) -> None:
+        """What passes without being understood is scanned as far as it can be read, and else never called clean (law 8)."""
+        if text:
+            self._note_text("opaque", text)
+        elif self._scan is not None:
+            self._scan.skip("opaque")
+
 
 class StreamSession(Session):
     """One streamed answer.
@@ -146,9 +154,18 @@ class StreamSession(Session):
         self._finished: set[int] = set()
 
     def feed(self, data: bytes) -> bytes:
+        return self._take(self._framer.feed, data)
+
+    def end(self) -> bytes:
+        out = b"" if self.done or self.error is not None else self._take(self._framer.flush)
+        if not self.done and self.error is None:
+            self.error = TruncatedAnswer("the stream ended without its terminal event")
+        return out
+
+    def _take(self, framed: Callable[..., list[Frame]], *data: bytes) -> bytes:
         out: list[bytes] = []
         try:
-            for frame in self._framer.feed(data):
+            for frame in framed(*data):
                 self._frame(frame, out)
                 if self.done or self.error is not None:
                     break
@@ -161,11 +178,6 @@ class StreamSession(Session):
             out[:0] = self._held
             self._held = []
         return out[0] if len(out) == 1 else b"".join(out)
-
-    def end(self) -> bytes:
-        if not self.done and self.error is None:
-            self.error = TruncatedAnswer("the stream ended without its terminal event")
-        return b""
 
     def _frame(self, frame: Frame, out: list[bytes]) -> None:
         events = self._decoder.feed(frame)
@@ -223,10 +235,12 @@ class StreamSession(Session):
                 self._finished.add(choice)
             case Start():
                 self.committed = True
-            case Opaque(what=what, carries_text=carries_text):
+            case Opaque(what=what, carries_text=carries_text, text=text):
                 self.committed = True
                 if carries_text and self._encoder is not None:
                     raise Untranslatable(what, "the client's dialect has no form for it")
+                if carries_text:
+                    self._note_opaque(text)
             case Failed(error=info):
                 self.error = refused(info)
                 self.told = self.committed
@@ -331,5 +345,7 @@ class WholeSession(Session):
                 self._note_text("reasoning", text)
             case ToolCallDelta(arguments=arguments):
                 self._note_text("tool_arguments", arguments)
+            case Opaque(carries_text=True, text=text):
+                self._note_opaque(text)
             case _:  # the rest says nothing to a reader
                 pass

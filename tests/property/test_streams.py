@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import ANTHROPIC_TOOLS, LLAMACPP, OPENAI_TOOLS, VLLM, VLLM_CONTINUOUS_USAGE
 
+from compliance.scan import AnswerScanner, Scanner
 from engines import anthropic, openai
 from engines.base import Dialect
 from engines.errors import MalformedAnswer
 from engines.model import Done, Event, Operation, Request
 from engines.sse import Framer, parse
-from proxy.session import StreamSession
+from proxy.session import Session, StreamSession, WholeSession
 
 STREAMS: dict[str, tuple[Dialect, bytes]] = {
     "llama.cpp": (openai.DIALECT, LLAMACPP),
@@ -160,3 +161,44 @@ def test_the_usage_that_only_we_asked_for_is_stripped_and_the_clients_model_rest
     assert b'"choices":[]' not in out and b"tiny-llama" not in out
     assert out.count(b'"model":"mine"') == VLLM.count(b'"choices":[{')
     assert out.endswith(b"data: [DONE]\n\n")
+
+
+@given(at=CUTS)
+def test_a_last_event_that_ends_in_carriage_returns_counts(at: list[int]) -> None:
+    """Whether a CR at the very end is a whole line end is known only when nothing follows."""
+    stream = next(iter(STREAMS.values()))[1].replace(b"\n\n", b"\r\r")
+    out, session = session_output(stream, cut(stream, at), openai.DIALECT, openai.DIALECT)
+    assert out == stream and session.done and session.error is None
+
+
+@pytest.mark.parametrize(
+    ("delta", "finding"),
+    [
+        ({"function_call": {"name": "f", "arguments": '{"ssn":"078-05-1120"}'}}, ("ssn", "opaque", 1)),
+        ({"audio": {"id": "a", "transcript": "my number is 078-05-1120"}}, ("ssn", "opaque", 1)),
+        ({"audio": {"id": "a", "data": "AAAA"}}, ("opaque", "opaque", 1)),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_law_08_what_has_no_neutral_word_is_scanned_or_not_called_clean(
+    delta: dict[str, Any], finding: tuple[str, str, int], streamed: bool
+) -> None:
+    scan = AnswerScanner(Scanner())
+    session: Session
+    if streamed:
+        first = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        last = {"id": "1", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        stream = b"".join(b"data: %b\n\n" % json.dumps(row).encode() for row in (first, last)) + b"data: [DONE]\n\n"
+        out, session = session_output(stream, [stream], openai.DIALECT, openai.DIALECT, scan=scan)
+        assert (out, session.error) == (stream, None)
+    else:
+        row = {"id": "1", "model": "m", "choices": [{"index": 0, "message": delta, "finish_reason": "stop"}]}
+        body = json.dumps(row).encode()
+        whole = WholeSession(
+            request("openai", stream=False), openai.DIALECT, openai.DIALECT, answer_id="1", created=1, restore_model=False,
+            limit=10_000, scan=scan,
+        )  # fmt: skip
+        whole.feed(body)
+        assert (whole.end(), whole.error) == (body, None)
+        session = whole
+    assert [(found.type, found.path, found.end) for found in session.findings()] == [finding]

@@ -242,8 +242,8 @@ START = Start("1", "m", 0)
         ({"reasoning_content": "a"}, ReasoningDelta(0, "a")),  # llama.cpp, DeepSeek
         ({"reasoning": "a"}, ReasoningDelta(0, "a")),  # vLLM
         ({"refusal": "a"}, RefusalDelta(0, "a")),
-        ({"audio": {"id": "x", "transcript": "a"}}, Opaque("audio", carries_text=True)),
-        ({"function_call": {"name": "f", "arguments": "{}"}}, Opaque("function_call", carries_text=True)),
+        ({"audio": {"id": "x", "transcript": "a"}}, Opaque("audio", carries_text=True, text="a")),
+        ({"function_call": {"name": "f", "arguments": "{}"}}, Opaque("function_call", carries_text=True, text="{}")),
     ],
 )
 def test_what_a_delta_says(delta: dict[str, Any], event: Event) -> None:
@@ -278,10 +278,10 @@ def test_finish_reasons(word: str, reason: Any) -> None:
 
 def test_law_05_a_reason_that_is_not_known_is_never_translated_into_success() -> None:
     """vLLM ends an aborted request with "abort": the choice has ended, but how cannot be said in other words."""
-    opaque = Opaque("finish_reason", carries_text=True)
+    opaque = Opaque("finish_reason", carries_text=True, text="abort")
     assert feed(chunk(finish="abort")) == [START, opaque, Finish(0, "stop")]
     whole = b'{"id":"1","model":"m","choices":[{"index":0,"message":{"content":"a"},"finish_reason":null}]}'
-    assert opaque in DIALECT.decode_answer(Operation.CHAT, whole)
+    assert Opaque("finish_reason", carries_text=True, text="none") in DIALECT.decode_answer(Operation.CHAT, whole)
 
 
 def call(arguments: str | None = None, **more: Any) -> dict[str, Any]:
