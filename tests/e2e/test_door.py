@@ -176,7 +176,7 @@ WRONG: list[tuple[str, Any, str | None]] = [
     (PATH, {"model": "m", "messages": "hello"}, "messages"),
     (PATH, {"model": "m", "messages": [1]}, "messages[0]"),
     (PATH, {**CHAT, "stream": "yes"}, "stream"),
-    (PATH, {**CHAT, "max_tokens": -1}, "max_tokens"),
+    (PATH, {**CHAT, "max_tokens": -2}, "max_tokens"),
     (PATH, b"[" * 100_000, None),
     ("/v1/messages", CHAT, None),
     ("/v1/embeddings", {"model": "m"}, "input"),
