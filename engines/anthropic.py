@@ -1,4 +1,5 @@
-"""Anthropic's dialect: messages and token counts.  Answers and translation have files of their own.
+"""Anthropic's dialect: messages and token counts.  Answers (an engine's, read; a client's, written) and
+translation have files of their own.
 
 Source: the Anthropic API reference, and the types of the `anthropic` package.
 """
@@ -10,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from engines import anthropic_answers, anthropic_requests
+from engines import anthropic_answers, anthropic_encoders, anthropic_requests
 from engines.base import EventDecoder, EventEncoder
 from engines.model import BadRequest, Conversation, DialectName, ErrorInfo, Event, Operation, Request
-from engines.openai import boolean, model_name, refuse_duplicates, seconds, whole
-from engines.openai_answers import neutral_type
-from engines.rawjson import UNREADABLE, parse_object, replace
+from engines.parsing import boolean, checked_body, model_name, some_messages, whole
+from engines.rawjson import replace
+from engines.refusals import body_of, neutral_type, seconds
 from engines.sse import event_bytes
 
 _TRAVELLING = ("anthropic-version", "anthropic-beta")
@@ -45,12 +46,9 @@ class Anthropic:
     name: DialectName = "anthropic"
 
     def parse(self, operation: Operation, raw: bytes, headers: Mapping[str, str]) -> Request:
-        body = parse_object(raw)
-        refuse_duplicates(raw, body)
+        body = checked_body(raw)
         model = model_name(body)
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise BadRequest("messages: at least one message is required.", "messages")
+        messages = some_messages(body)
         limit = whole(body, "max_tokens")
         if limit is None and operation is Operation.CHAT:
             raise BadRequest("max_tokens: field required.", "max_tokens")
@@ -76,8 +74,8 @@ class Anthropic:
 
     def encoder(self, request: Request, *, answer_id: str, created: int) -> EventEncoder:
         if request.stream:
-            return anthropic_answers.StreamEncoder(request, answer_id=answer_id, created=created)
-        return anthropic_answers.WholeEncoder(request, answer_id=answer_id, created=created)
+            return anthropic_encoders.StreamEncoder(request, answer_id=answer_id, created=created)
+        return anthropic_encoders.WholeEncoder(request, answer_id=answer_id, created=created)
 
     def error_body(self, error: ErrorInfo) -> bytes:
         row: dict[str, Any] = {"type": _word(error), "message": error.message}
@@ -109,18 +107,14 @@ class Anthropic:
         return anthropic_answers.decode_answer(operation, body)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
-        try:
-            value = msgspec.json.decode(body)
-        except UNREADABLE:
-            value = None
-        info = anthropic_answers.error_of(value.get("error") if isinstance(value, dict) else None, status)
+        info = anthropic_answers.error_of(body_of(body).get("error"), status)
         return msgspec.structs.replace(info, type=neutral_type(status), retry_after=seconds(headers.get("retry-after")))
 
     def restore_model(self, raw: bytes, model: str) -> bytes:
-        if b'"message_start"' in raw:
-            path: tuple[str, ...] = ("message", "model")
-        elif raw.startswith(b"{"):
-            path = ("model",)
+        if raw[:64].lstrip().startswith(b"{"):
+            path: tuple[str, ...] = ("model",)
+        elif b'"message_start"' in raw:
+            path = ("message", "model")
         else:
             return raw  # no other event names the model
         try:

@@ -1,18 +1,17 @@
-"""Anthropic's message answers, both directions: stream events and whole messages <-> events.
+"""Anthropic's message answers from an engine: stream events and whole messages -> events.
 
 Shapes: Anthropic API reference, "Streaming messages" and "Messages"; the types of the `anthropic` package.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from engines.errors import MalformedAnswer, Untranslatable
+from engines.errors import MalformedAnswer
 from engines.model import (
     Done,
     ErrorInfo,
@@ -26,8 +25,6 @@ from engines.model import (
     Ping,
     ReasoningDelta,
     ReasoningSeal,
-    RefusalDelta,
-    Request,
     Start,
     TextDelta,
     TokenCount,
@@ -36,8 +33,8 @@ from engines.model import (
     Usage,
     UsageReport,
 )
-from engines.rawjson import UNREADABLE
-from engines.sse import event_bytes
+from engines.rawjson import UNREADABLE, readable
+from engines.refusals import message_of
 
 _STOP: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -47,14 +44,6 @@ _STOP: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "refusal",
     "pause_turn": "pause",
-}
-_STOP_BACK: dict[FinishReason, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-    "refusal": "refusal",
-    "pause": "pause_turn",
 }
 ERROR_STATUS = {
     "invalid_request_error": 400,
@@ -79,10 +68,10 @@ _NEUTRAL = {
     "timeout_error": "timeout",
     "overloaded_error": "overloaded",
 }
-BUFFER_LIMIT = 1024 * 1024
-"""Bytes of tool arguments kept while another block is open: Anthropic's blocks come one after another."""
-
-_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
+CALLS_LIMIT = 4096
+"""Tool calls of one answer; more is no answer of a model."""
+_NOTHING = Raw(b"")
+_EMPTY = frozenset({b"", b"null", b"[]", b"{}"})
 
 
 class _Creation(Struct):
@@ -112,8 +101,8 @@ class _Block(Struct):
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: Any = None
-    citations: list[Any] | None = None
+    input: Raw = _NOTHING
+    citations: Raw = _NOTHING
 
 
 class _Delta(Struct):
@@ -124,14 +113,13 @@ class _Delta(Struct):
     signature: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
-    citation: Any = None
 
 
 class _Message(Struct):
     id: str | None = None
     type: str | None = None
     model: str | None = None
-    content: list[_Block] | None = None
+    content: list[Raw] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     usage: _Usage | None = None
@@ -150,16 +138,18 @@ class _Event(Struct):
 
 
 _event = msgspec.json.Decoder(_Event).decode
+_block = msgspec.json.Decoder(_Block).decode
 _message = msgspec.json.Decoder(_Message).decode
 
 
 class Decoder:
     """One stream's frames -> events."""
 
-    __slots__ = ("_calls", "_usage")
+    __slots__ = ("_begun", "_calls", "_usage")
 
     def __init__(self) -> None:
         self._calls: dict[int, int] = {}  # block index -> index among the tool calls
+        self._begun = 0  # tool calls so far
         self._usage = Usage()
 
     def feed(self, frame: Frame) -> Sequence[Event]:
@@ -171,9 +161,9 @@ class Decoder:
             raise MalformedAnswer("an event is not one of the Messages API") from None
         kind = event.type
         if kind == "content_block_delta" and event.delta is not None:
-            return self._delta(event.index, event.delta)
+            return self._delta(event.index, event.delta, frame.data)
         if kind == "content_block_start" and event.content_block is not None:
-            return self._block(event.index, event.content_block, frame.data)
+            return self.block(event.index, event.content_block, frame.data)
         if kind == "content_block_stop":
             return ()
         if kind == "ping":
@@ -188,39 +178,46 @@ class Decoder:
             return (Done(),)
         if kind == "error" or event.error is not None:
             return (Failed(error_of(event.error)),)
-        return (Opaque(kind or "event", carries_text=True, text=frame.data.decode("utf-8", "replace")),)
+        return (Opaque(kind or "event", carries_text=True, text=readable(frame.data)),)
 
-    def _delta(self, index: int, delta: _Delta) -> Sequence[Event]:
+    def _delta(self, index: int, delta: _Delta, raw: bytes) -> Sequence[Event]:
         kind = delta.type
         if kind == "text_delta":
             return (TextDelta(0, delta.text or ""),)
         if kind == "input_json_delta":
             call = self._calls.get(index)
+            if not delta.partial_json:
+                return (Ping(),)
             if call is None:
-                return (Opaque("server_tool_use", carries_text=True, text=delta.partial_json or ""),)
-            return (ToolCallDelta(0, call, delta.partial_json),) if delta.partial_json else (Ping(),)
+                return (Opaque("server_tool_use", carries_text=True, text=delta.partial_json),)
+            return (ToolCallDelta(0, call, delta.partial_json),)
         if kind == "thinking_delta":
             return (ReasoningDelta(0, delta.thinking or ""),)
         if kind == "signature_delta":
             return (ReasoningSeal(0, signature=delta.signature),)
-        return (Opaque(kind, carries_text=True, text=_json_text(delta)),)
+        return (Opaque(kind or "delta", carries_text=True, text=readable(raw)),)
 
-    def _block(self, index: int, block: _Block, raw: bytes) -> Sequence[Event]:
-        """`raw` is where the block stands: what is not understood of it is to be looked for there."""
+    def block(self, index: int, block: _Block, raw: bytes) -> Sequence[Event]:
+        """A block, or its beginning; `raw` is where it stands: what is not understood of it is to be looked for there."""
         kind = block.type
         if kind == "text":
-            return (TextDelta(0, block.text),) if block.text else (TextDelta(0, ""),)
+            said = TextDelta(0, block.text or "")
+            cited = bytes(block.citations)
+            return (said,) if cited in _EMPTY else (said, Opaque("citations", carries_text=True, text=readable(cited)))
         if kind == "tool_use":
-            call = self._calls[index] = len(self._calls)
+            if self._begun >= CALLS_LIMIT:
+                raise MalformedAnswer("the answer has too many tool calls")
+            call = self._calls[index] = self._begun
+            self._begun += 1
             start = ToolCallStart(0, call, block.id or "", block.name or "")
-            if not block.input:  # in a stream the arguments come as deltas
-                return (start,)
-            return (start, ToolCallDelta(0, call, msgspec.json.encode(block.input).decode()))
+            arguments = _text(block.input)  # in a stream they come as deltas
+            return (start, ToolCallDelta(0, call, arguments)) if arguments else (start,)
         if kind == "thinking":
-            return (ReasoningDelta(0, block.thinking or ""),)
+            thought = ReasoningDelta(0, block.thinking or "")
+            return (thought, ReasoningSeal(0, signature=block.signature)) if block.signature else (thought,)
         if kind == "redacted_thinking":
             return (ReasoningSeal(0, redacted=block.data or ""),)
-        return (Opaque(kind, carries_text=True, text=raw.decode("utf-8", "replace")),)
+        return (Opaque(kind or "block", carries_text=True, text=readable(raw)),)
 
     def _count(self, usage: _Usage | None) -> UsageReport:
         """Cumulative: what a later event leaves out stands as it was."""
@@ -245,12 +242,12 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
         raise MalformedAnswer("the answer has no content")
     decoder = Decoder()
     events: list[Event] = [Start(message.id or "", message.model or "")]
-    for index, block in enumerate(message.content):
-        events += decoder._block(index, block, body)
-        if block.type == "thinking" and block.signature:
-            events.append(ReasoningSeal(0, signature=block.signature))
-        if block.citations:
-            events.append(Opaque("citations", carries_text=True, text=_json_text(block.citations)))
+    for index, raw in enumerate(message.content):
+        try:
+            block = _block(raw)
+        except UNREADABLE:
+            raise MalformedAnswer("a block is not one of the Messages API") from None
+        events += decoder.block(index, block, bytes(raw))
     events += _finish(message.stop_reason, message.stop_sequence)
     if message.usage is not None:
         events.append(UsageReport(usage_of(message.usage, Usage())))
@@ -267,22 +264,32 @@ def _finish(word: str | None, stop_sequence: str | None) -> Sequence[Event]:
     return (Finish(0, reason, stop_sequence),)
 
 
-def _json_text(value: Any) -> str:
-    """What a part that is not understood says, for whoever must look for identifiers in it."""
-    return msgspec.json.encode(value).decode()
+def _text(raw: Raw) -> str:
+    """The JSON text of a tool call's arguments; empty where there are none."""
+    text = bytes(raw)
+    try:
+        return "" if text in _EMPTY else text.decode()
+    except UnicodeDecodeError:
+        raise MalformedAnswer("a tool call's arguments are not UTF-8") from None
 
 
 def usage_of(usage: _Usage, before: Usage) -> Usage:
-    """Disjoint meters: Anthropic's input tokens exclude what was read from or written to the cache."""
-    written = usage.cache_creation_input_tokens
-    one_hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation is not None else None
+    """Disjoint meters: Anthropic's input tokens exclude what was read from or written to the cache.
+
+    A stream's last event has the cache's total without its parts: what was known of the parts stands, and the
+    rest is of the cheaper, usual kind.
+    """
+    total, parts = usage.cache_creation_input_tokens, usage.cache_creation
+    five = parts.ephemeral_5m_input_tokens if parts is not None else None
+    one_hour = _or(parts.ephemeral_1h_input_tokens if parts is not None else None, before.cache_write_1h)
+    silent = total is None and five is None
     details = usage.output_tokens_details
     reasoning = (details.thinking_tokens or details.reasoning_tokens) if details is not None else None
     return Usage(
         input=_or(usage.input_tokens, before.input),
         cache_read=_or(usage.cache_read_input_tokens, before.cache_read),
-        cache_write_5m=before.cache_write_5m if written is None else max(0, written - (one_hour or 0)),
-        cache_write_1h=_or(one_hour, before.cache_write_1h),
+        cache_write_5m=before.cache_write_5m if silent else max(five or 0, (total or 0) - one_hour),
+        cache_write_1h=one_hour,
         output=_or(usage.output_tokens, before.output),
         reasoning=_or(reasoning, before.reasoning),
     )
@@ -291,280 +298,13 @@ def usage_of(usage: _Usage, before: Usage) -> Usage:
 def error_of(error: Any, status: int | None = None) -> ErrorInfo:
     """Anthropic's error object; an event has no status of its own, so its type gives one."""
     row: dict[str, Any] = error if isinstance(error, dict) else {}
-    kind = str(row.get("type") or "api_error")
+    word = row.get("type")
+    kind = word if isinstance(word, str) and word else "api_error"
     if status is None:
         status = ERROR_STATUS.get(kind, 500)
     neutral = _NEUTRAL.get(kind) or ("api" if status >= 500 else "invalid_request")
-    return ErrorInfo(status, neutral, str(row.get("message") or "the engine reported an error"), kind)
+    return ErrorInfo(status, neutral, message_of(row), kind)
 
 
 def _or(value: int | None, before: int) -> int:
     return before if value is None else value
-
-
-class _Blocks:
-    """Lays neutral events out as Anthropic's content blocks, which come strictly one after another.
-
-    A fragment of a tool call whose block is not the open one waits until the open one closes.
-    """
-
-    def __init__(self) -> None:
-        self.open: tuple[str, int] | None = None  # (kind, tool call's index)
-        self._waiting: dict[int, list[Event]] = {}
-        self._waiting_bytes = 0
-
-    def place(self, event: Event) -> list[tuple[str, Event | None]]:
-        """Steps to write: ("start", event), ("delta", event), ("stop", None), in order."""
-        key = _block_key(event)
-        if self.open == key:
-            return [("delta", event)]
-        if self.open is not None and self.open[0] == "tool" and key[0] == "tool":
-            self._wait(key[1], event)  # parallel calls: more of the open one may still come
-            return []
-        return [*self.close(), *self._begin(event)]
-
-    def close(self) -> list[tuple[str, Event | None]]:
-        """End the open block, and write every tool call that waited for it."""
-        steps: list[tuple[str, Event | None]] = []
-        if self.open is not None:
-            steps.append(("stop", None))
-            self.open = None
-        for call in sorted(self._waiting):
-            first, *rest = self._waiting[call]
-            steps += [*self._begin(first), *(("delta", event) for event in rest), ("stop", None)]
-            self.open = None
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        return steps
-
-    def _begin(self, event: Event) -> list[tuple[str, Event | None]]:
-        self.open = _block_key(event)
-        return [("start", event)]
-
-    def _wait(self, call: int, event: Event) -> None:
-        if isinstance(event, ToolCallDelta):
-            self._waiting_bytes += len(event.arguments)
-            if self._waiting_bytes > BUFFER_LIMIT:
-                raise Untranslatable("tool_calls", "the parallel tool calls are too long to be put in order")
-        self._waiting.setdefault(call, []).append(event)
-
-
-def _block_key(event: Event) -> tuple[str, int]:
-    match event:
-        case ToolCallStart(index=index) | ToolCallDelta(index=index):
-            return ("tool", index)
-        case ReasoningDelta():
-            return ("thinking", 0)
-        case ReasoningSeal(redacted=redacted):
-            return ("redacted", 0) if redacted is not None else ("thinking", 0)
-        case _:
-            return ("text", 0)
-
-
-class StreamEncoder:
-    """Events -> the Messages API's stream.
-
-    OpenAI's engines say their usage last: message_start counts 0, and message_delta carries the true,
-    cumulative figures.  So message_delta waits for the usage, or for the end.
-    """
-
-    def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
-        self._request = request
-        self._id = f"msg_{answer_id}"
-        self._blocks = _Blocks()
-        self._usage = Usage()
-        self._finish: Finish | None = None
-        self._started = False
-        self._index = -1
-
-    def feed(self, event: Event) -> bytes:
-        match event:
-            case TextDelta() | RefusalDelta() | ReasoningDelta() | ReasoningSeal() | ToolCallStart() | ToolCallDelta():
-                _only_first(event.choice)
-                return self._start() + self._write(self._blocks.place(event))
-            case Finish(choice=choice):
-                _only_first(choice)
-                self._finish = event
-                return self._start() + self._write(self._blocks.close())
-            case UsageReport(usage=usage):
-                self._usage = usage
-                return b""
-            case Done():
-                return self._start() + self._end()
-            case Start():
-                return self._start()
-            case Ping():
-                return event_bytes(b'{"type":"ping"}', "ping") if self._started else b": ping\n\n"
-            case Opaque() | Failed():
-                return b""
-
-    def flush(self) -> bytes:
-        return b""
-
-    def _start(self) -> bytes:
-        if self._started:
-            return b""
-        self._started = True
-        message = _head(self._id, self._request.model) | {
-            "content": [],
-            "usage": _usage_row(self._usage) | {"output_tokens": 0},
-        }
-        return _event_bytes("message_start", {"message": message})
-
-    def _write(self, steps: list[tuple[str, Event | None]]) -> bytes:
-        out = []
-        for what, event in steps:
-            if event is None:
-                out.append(_event_bytes("content_block_stop", {"index": self._index}))
-                continue
-            if what == "start":
-                self._index += 1
-                out.append(
-                    _event_bytes("content_block_start", {"index": self._index, "content_block": _opening(event)})
-                )
-            delta = _delta_row(event, opened=what == "start")
-            if delta is not None:
-                out.append(_event_bytes("content_block_delta", {"index": self._index, "delta": delta}))
-        return b"".join(out)
-
-    def _end(self) -> bytes:
-        out = self._write(self._blocks.close())
-        finish = self._finish or Finish(0, "stop")
-        delta = {"stop_reason": stop_reason(finish), "stop_sequence": finish.stop_sequence}
-        out += _event_bytes("message_delta", {"delta": delta, "usage": _usage_row(self._usage)})
-        return out + _event_bytes("message_stop", {})
-
-
-class WholeEncoder:
-    """Events -> one message."""
-
-    def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
-        self._request = request
-        self._id = f"msg_{answer_id}"
-        self._blocks = _Blocks()
-        self._content: list[dict[str, Any]] = []
-        self._usage = Usage()
-        self._finish = Finish(0, "stop")
-
-    def feed(self, event: Event) -> bytes:
-        match event:
-            case TextDelta() | RefusalDelta() | ReasoningDelta() | ReasoningSeal() | ToolCallStart() | ToolCallDelta():
-                _only_first(event.choice)
-                self._gather(self._blocks.place(event))
-            case Finish(choice=choice):
-                _only_first(choice)
-                self._finish = event
-                self._gather(self._blocks.close())
-            case UsageReport(usage=usage):
-                self._usage = usage
-            case Start() | Done() | Ping() | Opaque() | Failed():
-                pass
-        return b""
-
-    def flush(self) -> bytes:
-        self._gather(self._blocks.close())
-        for block in self._content:
-            if block["type"] == "tool_use":
-                block["input"] = _arguments(block.pop("_json"))
-        stop = {"stop_reason": stop_reason(self._finish), "stop_sequence": self._finish.stop_sequence}
-        content = [block for block in self._content if block != {"type": "text", "text": ""}]
-        message = _head(self._id, self._request.model) | {"content": content} | stop
-        return msgspec.json.encode(message | {"usage": _usage_row(self._usage)})
-
-    def _gather(self, steps: list[tuple[str, Event | None]]) -> None:
-        for what, event in steps:
-            if event is None:
-                continue
-            if what == "start":
-                block = _opening(event)
-                if block["type"] == "tool_use":
-                    block["_json"] = ""
-                self._content.append(block)
-            delta = _delta_row(event, opened=what == "start")
-            if delta is not None:
-                block = self._content[-1]
-                field = {
-                    "text_delta": "text",
-                    "thinking_delta": "thinking",
-                    "signature_delta": "signature",
-                    "input_json_delta": "_json",
-                }[delta["type"]]
-                block[field] += next(value for name, value in delta.items() if name != "type")
-
-
-def stop_reason(finish: Finish) -> str:
-    """The neutral reason in Anthropic's words."""
-    if finish.reason == "stop" and finish.stop_sequence is not None:
-        return "stop_sequence"
-    return _STOP_BACK[finish.reason]
-
-
-def tool_id(call_id: str) -> str:
-    """An id in the alphabet that Anthropic takes (letters, digits, _ and -)."""
-    return _TOOL_ID.sub("_", call_id) or "call"
-
-
-def _opening(event: Event) -> dict[str, Any]:
-    match event:
-        case ToolCallStart(id=call_id, name=name):
-            return {"type": "tool_use", "id": tool_id(call_id), "name": name, "input": {}}
-        case ReasoningSeal(redacted=redacted) if redacted is not None:
-            return {"type": "redacted_thinking", "data": redacted}
-        case ReasoningDelta() | ReasoningSeal():
-            return {"type": "thinking", "thinking": "", "signature": ""}
-        case _:
-            return {"type": "text", "text": ""}
-
-
-def _delta_row(event: Event, *, opened: bool) -> dict[str, Any] | None:
-    """The delta of an event; None where the block's opening says it all."""
-    match event:
-        case TextDelta(text=text) | RefusalDelta(text=text):
-            return {"type": "text_delta", "text": text} if text or not opened else None
-        case ReasoningDelta(text=text):
-            return {"type": "thinking_delta", "thinking": text} if text or not opened else None
-        case ReasoningSeal(signature=signature) if signature is not None:
-            return {"type": "signature_delta", "signature": signature}
-        case ToolCallDelta(arguments=arguments):
-            return {"type": "input_json_delta", "partial_json": arguments}
-        case _:
-            return None
-
-
-def _head(message_id: str, model: str) -> dict[str, Any]:
-    return {
-        "id": message_id,
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "stop_reason": None,
-        "stop_sequence": None,
-    }
-
-
-def _usage_row(usage: Usage) -> dict[str, Any]:
-    return {
-        "input_tokens": usage.input,
-        "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
-        "cache_read_input_tokens": usage.cache_read,
-        "output_tokens": usage.output,
-    }
-
-
-def _event_bytes(name: str, fields: dict[str, Any]) -> bytes:
-    return event_bytes(msgspec.json.encode({"type": name, **fields}), name)
-
-
-def _only_first(choice: int) -> None:
-    if choice:
-        raise Untranslatable("choices", "Anthropic's dialect has one choice")
-
-
-def _arguments(text: str) -> Any:
-    try:
-        value = msgspec.json.decode(text or "{}")
-    except UNREADABLE:
-        raise MalformedAnswer("a tool call's arguments are not JSON") from None
-    if not isinstance(value, dict):
-        raise MalformedAnswer("a tool call's arguments are not an object")
-    return value

@@ -1,8 +1,14 @@
 """Anthropic message requests, both directions: body <-> `Conversation`.  For translation between dialects only.
 
-What has no neutral word is refused by its path, never dropped in silence.  One hint is let go, because it
-cannot change an answer: `cache_control` asks for a cheaper price on a later request and says nothing to
-an engine that caches by itself.  Same-dialect requests keep it, as they keep everything.
+What has no neutral word is refused by its path, never dropped in silence.  What is let go cannot change an answer:
+
+- `cache_control` asks for a cheaper price on a later request and says nothing to an engine that caches by itself;
+- a thinking block's signature means something only to the engine that made it;
+- an image's `detail`, where it is `auto` or `high`: Anthropic looks as closely as it can, so `low` is refused;
+- the name of an output schema, which OpenAI's dialect demands and Anthropic's has not;
+- a text without a character in it, which Anthropic's API refuses.
+
+Same-dialect requests keep all of it, as they keep everything.
 """
 
 from __future__ import annotations
@@ -11,8 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from engines.anthropic_answers import tool_id
+from engines.anthropic_encoders import tool_id
 from engines.checked import listed, mapped, maybe, named, only, typed
+from engines.effort import budget_of
 from engines.errors import Untranslatable
 from engines.model import (
     Conversation,
@@ -28,6 +35,7 @@ from engines.model import (
     ToolChoice,
     ToolResult,
 )
+from engines.rawjson import nested_object
 
 _NEUTRAL = frozenset(
     {
@@ -38,9 +46,7 @@ _NEUTRAL = frozenset(
 _HARMLESS: dict[str, tuple[Any, ...]] = {"service_tier": ("auto", "standard_only"), "speed": ("standard",)}
 _MODES: dict[str, Literal["auto", "required", "none"]] = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS = ("low", "medium", "high", "xhigh")
-_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768}
-LEAST_BUDGET = 1024
-"""Tokens of thinking that Anthropic's API demands at least."""
+_NO_TEXT = Text("")
 
 
 def conversation(request: Request) -> Conversation:
@@ -99,9 +105,9 @@ def _message(row: dict[str, Any], path: str) -> Message:
     if role != "user" and role != "assistant":
         raise Untranslatable(f"{path}.role", "this role has no neutral form")
     if isinstance(content, str):
-        return Message(role, (Text(content),))
+        return Message(role, (Text(content),), path)
     blocks = listed(content, f"{path}.content")
-    return Message(role, tuple(_part(block, f"{path}.content[{index}]") for index, block in enumerate(blocks)))
+    return Message(role, tuple(_part(block, f"{path}.content[{index}]") for index, block in enumerate(blocks)), path)
 
 
 def _part(row: Any, path: str) -> Part:
@@ -117,6 +123,8 @@ def _part(row: Any, path: str) -> Part:
         return _image(mapped(block.get("source"), f"{path}.source"), f"{path}.source")
     if kind == "tool_use":
         only(block, path, {"type", "id", "name", "input", "cache_control", "caller"})
+        if mapped(block.get("caller"), f"{path}.caller").get("type", "direct") != "direct":
+            raise Untranslatable(f"{path}.caller", "the engine's dialect has no calls from within code")
         return ToolCall(
             typed(block.get("id"), f"{path}.id", str),
             typed(block.get("name"), f"{path}.name", str),
@@ -133,6 +141,7 @@ def _part(row: Any, path: str) -> Part:
         only(block, path, {"type", "thinking", "signature"})
         return Reasoning(maybe(block, "thinking", str, path) or "", signature=maybe(block, "signature", str, path))
     if kind == "redacted_thinking":
+        only(block, path, {"type", "data"})
         return Reasoning("", redacted=maybe(block, "data", str, path) or "")
     raise Untranslatable(path, "a block of this type has no form in the engine's dialect")
 
@@ -151,11 +160,13 @@ def _result(content: Any, path: str) -> tuple[Text | Image, ...]:
 
 def _image(source: dict[str, Any], path: str) -> Image:
     if source.get("type") == "base64":
+        only(source, path, {"type", "media_type", "data"})
         return Image(
             media_type=typed(source.get("media_type"), f"{path}.media_type", str),
             data=typed(source.get("data"), f"{path}.data", str),
         )
     if source.get("type") == "url":
+        only(source, path, {"type", "url"})
         return Image(url=typed(source.get("url"), f"{path}.url", str))
     raise Untranslatable(path, "only base64 and url images can be translated")
 
@@ -190,33 +201,50 @@ def _choice(value: Any) -> tuple[ToolChoice | None, bool | None]:
 
 
 def _thinking_and_output(body: dict[str, Any]) -> tuple[int | None, str | None, OutputFormat | None]:
-    thinking = mapped(body.get("thinking"), "thinking")
+    """(budget of thinking in tokens, effort, form of the answer)."""
     output = mapped(body.get("output_config"), "output_config")
     only(output, "output_config", {"effort", "format"})
     effort = maybe(output, "effort", str, "output_config")
     if effort is not None and effort not in _EFFORTS:
         raise Untranslatable("output_config.effort", "the engine's dialect has no such effort")
-    kind = thinking.get("type")
-    if kind not in (None, "enabled", "disabled", "adaptive"):
-        raise Untranslatable("thinking", "only enabled, adaptive and disabled can be translated")
-    budget = 0 if kind == "disabled" else maybe(thinking, "budget_tokens", int, "thinking")
-    if kind == "adaptive" and effort is None:
+    budget, adaptive = _thinking(body.get("thinking"))
+    if adaptive and effort is None:
         effort = "high"
     if output.get("format") is None:
         return budget, effort, None
-    wanted = typed(output["format"], "output_config.format", dict)
+    path = "output_config.format"
+    wanted = typed(output["format"], path, dict)
     if wanted.get("type") != "json_schema":
-        raise Untranslatable("output_config.format", "only json_schema can be translated")
-    schema = maybe(wanted, "schema", dict, "output_config.format") or {}
-    return budget, effort, OutputFormat(schema, strict=True)
+        raise Untranslatable(path, "only json_schema can be translated")
+    only(wanted, path, {"type", "schema"})
+    return budget, effort, OutputFormat(typed(wanted.get("schema"), f"{path}.schema", dict), strict=True)
+
+
+def _thinking(value: Any) -> tuple[int | None, bool]:
+    """(budget in tokens: 0 is off, None not stated; is the model itself to choose?)."""
+    if value is None:
+        return None, False
+    row = typed(value, "thinking", dict)
+    kind = row.get("type")
+    if kind == "enabled":
+        only(row, "thinking", {"type", "budget_tokens"})
+        budget = typed(row.get("budget_tokens"), "thinking.budget_tokens", int)
+        if budget < 1:
+            raise Untranslatable("thinking.budget_tokens", "must be at least 1")
+        return budget, False
+    if kind != "disabled" and kind != "adaptive":
+        raise Untranslatable("thinking", "only enabled, adaptive and disabled can be translated")
+    only(row, "thinking", {"type"})
+    return (0, False) if kind == "disabled" else (None, True)
 
 
 def render(talk: Conversation, *, model: str, default_max_output: int) -> bytes:
     """A conversation as a messages request.  Anthropic demands a limit: the client's, or `default_max_output`."""
-    limit = talk.max_output or default_max_output
+    limit = default_max_output if talk.max_output is None else talk.max_output
     body: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": _rows(talk), "stream": talk.stream}
-    if talk.system:
-        body["system"] = [{"type": "text", "text": part.text} for part in talk.system]
+    system = [{"type": "text", "text": part.text} for part in talk.system if part.text]
+    if system:
+        body["system"] = system
     if talk.tools:
         body["tools"] = [_tool_row(tool) for tool in talk.tools]
     choice = _choice_row(talk)
@@ -240,8 +268,8 @@ def render(talk: Conversation, *, model: str, default_max_output: int) -> bytes:
 def _rows(talk: Conversation) -> list[dict[str, Any]]:
     """Turns alternate: messages of one role in a row are one, and tool results come first in theirs."""
     rows: list[dict[str, Any]] = []
-    for index, message in enumerate(talk.messages):
-        blocks = [_block(part, f"messages[{index}].content") for part in message.parts]
+    for message in talk.messages:
+        blocks = [_block(part, f"{message.path}.content") for part in message.parts if part != _NO_TEXT]
         if rows and rows[-1]["role"] == message.role:
             rows[-1]["content"] += blocks
         else:
@@ -260,7 +288,7 @@ def _block(part: Part, path: str) -> dict[str, Any]:
         case ToolCall(id=call_id, name=name, arguments=arguments):
             return {"type": "tool_use", "id": tool_id(call_id), "name": name, "input": _input(arguments, path)}
         case ToolResult(call_id=call_id, content=content, is_error=is_error):
-            blocks = [_block(piece, path) for piece in content]
+            blocks = [_block(piece, path) for piece in content if piece != _NO_TEXT]
             return {
                 "type": "tool_result",
                 "tool_use_id": tool_id(call_id),
@@ -277,19 +305,16 @@ def _block(part: Part, path: str) -> dict[str, Any]:
 
 def _source(image: Image, path: str) -> dict[str, Any]:
     if image.detail not in (None, "auto", "high"):  # Anthropic looks at every image as closely as it can
-        raise Untranslatable(path, "Anthropic's dialect has no coarser look at an image; leave out its detail")
+        raise Untranslatable(f"{path}.detail", "Anthropic's dialect has no coarser look at an image; leave it out")
     if image.url is not None:
         return {"type": "url", "url": image.url}
     return {"type": "base64", "media_type": image.media_type, "data": image.data}
 
 
 def _input(arguments: str, path: str) -> Any:
-    try:
-        value = msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise Untranslatable(path, "a tool call's arguments must be a JSON object")
+    value = nested_object(arguments)
+    if value is None:
+        raise Untranslatable(path, "a tool call's arguments must be a JSON object, not too deeply nested")
     return value
 
 
@@ -303,9 +328,11 @@ def _tool_row(tool: Tool) -> dict[str, Any]:
 
 
 def _choice_row(talk: Conversation) -> dict[str, Any] | None:
-    if not talk.tools:
-        return None
     choice = talk.tool_choice
+    if not talk.tools:
+        if choice is not None and choice.mode in ("required", "named"):
+            raise Untranslatable("tool_choice", "there are no tools to choose from")
+        return None
     if choice is None and talk.parallel_tool_calls is None:
         return None
     words = {"auto": "auto", "required": "any", "none": "none", "named": "tool"}
@@ -320,12 +347,9 @@ def _choice_row(talk: Conversation) -> dict[str, Any] | None:
 def _thinking_row(talk: Conversation, limit: int) -> dict[str, Any] | None:
     budget = talk.reasoning_budget
     if budget is None and talk.reasoning_effort is not None:
-        budget = _BUDGETS.get(talk.reasoning_effort)
+        budget = budget_of(talk.reasoning_effort, limit)
         if budget is None:
-            raise Untranslatable(
-                "reasoning_effort", f"Anthropic's dialect has no effort {talk.reasoning_effort[:20]!r}"
-            )
-        budget = max(LEAST_BUDGET, min(budget, limit // 2))
+            raise Untranslatable("reasoning_effort", "Anthropic's dialect has no such effort")
     if budget is None:
         return None
     if budget == 0:

@@ -106,6 +106,7 @@ Part = Text | Image | ToolCall | ToolResult | Reasoning
 class Message(Struct, frozen=True):
     role: Literal["user", "assistant"]
     parts: tuple[Part, ...]
+    path: str = "messages"  # where it stands in the client's body: what a refusal names
 
 
 class Tool(Struct, frozen=True):
@@ -294,6 +295,9 @@ class Target(Struct, frozen=True):
     key: str | None = msgspec.field(default=None)  # the engine's credential, resolved; never printed
     concurrency: int | None = None  # requests at once on this engine, over all its replicas, per worker
     allowed_peers: tuple[str, ...] = ()  # networks in CIDR that count as this boundary beside loopback and private
+    region: str = ""  # by the operator's word, as the two below
+    baa_until: int | None = None  # days since the epoch, that day included; None: no business associate agreement
+    zero_retention: bool = False
 
     def __repr__(self) -> str:  # the default one would print the credential
         return f"Target({self.name!r}, boundary={self.boundary!r})"

@@ -1,4 +1,5 @@
-"""OpenAI's dialect: chat/completions and embeddings.  Answers and translation have files of their own.
+"""OpenAI's dialect: chat/completions and embeddings.  Answers (an engine's, read; a client's, written) and translation
+have files of their own.
 
 Source: the OpenAI API reference, and the types of the `openai` package.
 """
@@ -10,15 +11,12 @@ from typing import Any
 
 import msgspec
 
-from engines import openai_answers, openai_requests
+from engines import openai_answers, openai_encoders, openai_requests
 from engines.base import EventDecoder, EventEncoder
 from engines.model import BadRequest, Conversation, DialectName, ErrorInfo, Event, Operation, Request
-from engines.rawjson import UNREADABLE, duplicate_keys, insert, parse_object, replace, top_level_span
-
-NAME_LIMIT = 256
-"""Characters of a model's name."""
-LONGEST_WAIT = 366 * 86_400.0
-"""Seconds of a `retry-after` past which it is nonsense."""
+from engines.parsing import boolean, checked_body, model_name, output_limit, some_messages, whole
+from engines.rawjson import insert, replace, top_level_span
+from engines.refusals import body_of, seconds
 
 _TYPE_WORDS = {
     "invalid_request": "invalid_request_error",
@@ -42,23 +40,17 @@ class OpenAI:
     name: DialectName = "openai"
 
     def parse(self, operation: Operation, raw: bytes, headers: Mapping[str, str]) -> Request:
-        body = parse_object(raw)
-        refuse_duplicates(raw, body)
+        body = checked_body(raw)
         model = model_name(body)
         if operation is Operation.EMBEDDINGS:
             if body.get("input") is None:
                 raise BadRequest("input is required: a string, or an array of strings or of tokens.", "input")
             return Request("openai", operation, model, False, raw, body, False, 0, 1, _EMBEDDINGS)
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise BadRequest("messages must be an array with at least one message.", "messages")
+        messages = some_messages(body)
         stream = boolean(body, "stream")
         options = body.get("stream_options")
         if options is not None and not isinstance(options, dict):
             raise BadRequest("stream_options must be an object.", "stream_options")
-        limit = output_limit(body, "max_completion_tokens")
-        if limit is None:
-            limit = output_limit(body, "max_tokens")
         return Request(
             dialect="openai",
             operation=operation,
@@ -67,7 +59,7 @@ class OpenAI:
             raw=raw,
             body=body,
             wants_usage=bool(options and options.get("include_usage")),
-            max_output=limit,
+            max_output=output_limit(body, "max_completion_tokens", "max_tokens"),
             choices=whole(body, "n") or 1,
             needs=_needs(body, messages),
         )
@@ -85,8 +77,8 @@ class OpenAI:
 
     def encoder(self, request: Request, *, answer_id: str, created: int) -> EventEncoder:
         if request.stream:
-            return openai_answers.StreamEncoder(request, answer_id=answer_id, created=created)
-        return openai_answers.WholeEncoder(request, answer_id=answer_id, created=created)
+            return openai_encoders.StreamEncoder(request, answer_id=answer_id, created=created)
+        return openai_encoders.WholeEncoder(request, answer_id=answer_id, created=created)
 
     def error_body(self, error: ErrorInfo) -> bytes:
         return msgspec.json.encode({"error": _error_row(error)})
@@ -117,12 +109,8 @@ class OpenAI:
         return openai_answers.decode_answer(operation, body)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
-        try:
-            value = msgspec.json.decode(body)
-        except UNREADABLE:
-            value = None
-        error = value.get("error", value) if isinstance(value, dict) else None
-        info = openai_answers.error_of(error, status)
+        row = body_of(body)
+        info = openai_answers.error_of(row.get("error", row), status)
         return msgspec.structs.replace(info, retry_after=seconds(headers.get("retry-after")))
 
     def restore_model(self, raw: bytes, model: str) -> bytes:
@@ -133,29 +121,6 @@ class OpenAI:
 
 
 DIALECT = OpenAI()
-
-
-def model_name(body: Mapping[str, Any]) -> str:
-    """The model asked for; raises `BadRequest`."""
-    model = body.get("model")
-    if not isinstance(model, str) or not model or len(model) > NAME_LIMIT:
-        raise BadRequest(f"model must be a string of 1 to {NAME_LIMIT} characters.", "model")
-    return model
-
-
-def refuse_duplicates(raw: bytes, body: Mapping[str, Any]) -> None:
-    """A key that stands twice could mean one thing to the scanner here and another to the engine."""
-    if repeated := duplicate_keys(raw, body):
-        raise BadRequest("A key stands twice in one object, so it is not clear what is meant.", repeated[0])
-
-
-def seconds(value: str | None) -> float | None:
-    """A `retry-after` in seconds; a date, or nonsense (not finite, negative, past a year), is None."""
-    try:
-        number = float(value) if value is not None else -1.0
-    except ValueError:
-        return None
-    return number if 0 <= number <= LONGEST_WAIT else None  # of NaN both comparisons are false
 
 
 def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
@@ -196,27 +161,6 @@ def _asking_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
     span = top_level_span(raw, "stream_options")
     assert span is not None
     return raw[: span[0]] + insert(raw[span[0] : span[1]], "include_usage", b"true") + raw[span[1] :]
-
-
-def boolean(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    raise BadRequest(f"{name} must be true or false.", name)
-
-
-def whole(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise BadRequest(f"{name} must be a whole number, not negative.", name)
-    return value
-
-
-def output_limit(body: Mapping[str, Any], name: str) -> int | None:
-    """The most tokens that may be written; -1, as llama.cpp's callers say, is no limit."""
-    return None if body.get(name) == -1 else whole(body, name)
 
 
 def _error_row(error: ErrorInfo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""OpenAI chat answers, both directions: chunks and whole completions <-> events.
+"""OpenAI chat answers from an engine: chunks and whole completions -> events.
 
 Shapes: OpenAI API reference, "chat completion object" and "chat completion chunk object"; with what vLLM,
 llama.cpp, llama-cpp-python, Azure and DeepSeek do differently (reasoning fields, empty first choices, null
@@ -8,12 +8,12 @@ contents, integer error codes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from engines.errors import MalformedAnswer, Untranslatable
+from engines.errors import MalformedAnswer
 from engines.model import (
     Done,
     ErrorInfo,
@@ -26,9 +26,7 @@ from engines.model import (
     Operation,
     Ping,
     ReasoningDelta,
-    ReasoningSeal,
     RefusalDelta,
-    Request,
     Start,
     TextDelta,
     TokenCount,
@@ -38,7 +36,7 @@ from engines.model import (
     UsageReport,
 )
 from engines.rawjson import UNREADABLE
-from engines.sse import event_bytes
+from engines.refusals import message_of, neutral_type
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -47,24 +45,10 @@ _FINISH: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_FINISH_BACK = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "refusal": "content_filter",
-}
-_TYPES = {
-    400: "invalid_request",
-    401: "authentication",
-    403: "permission",
-    404: "not_found",
-    413: "invalid_request",
-    422: "invalid_request",
-}
-_DONE = b"data: [DONE]\n\n"
 CALLS_LIMIT = 4096
 """Tool calls of one answer; more is no answer of a model."""
+CHOICES_LIMIT = 4096
+"""Choices of one answer, likewise."""
 
 
 class _Function(Struct):
@@ -92,7 +76,7 @@ class _Said(Struct):
 
 
 class _Choice(Struct):
-    index: int = 0
+    index: Annotated[int, Meta(ge=0, lt=CHOICES_LIMIT)] = 0
     delta: _Said | None = None
     message: _Said | None = None
     finish_reason: str | None = None
@@ -260,184 +244,15 @@ def usage_of(usage: _Usage) -> Usage:
 
 def error_of(error: Any, status: int | None = None) -> ErrorInfo:
     """OpenAI's error object, or what engines send instead of one; `status` is HTTP's, where there is one."""
-    row: dict[str, Any] = (
-        error if isinstance(error, dict) else {"message": str(error) if error else "the engine reported an error"}
-    )
-    code = row.get("code")
+    row: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
+    code, kind, param = row.get("code"), row.get("type"), row.get("param")
     if status is None:
         status = code if isinstance(code, int) and 400 <= code <= 599 else 429 if code == "rate_limit_exceeded" else 500
+    word = str(code) if isinstance(code, (str, int)) else kind if isinstance(kind, str) else None
     return ErrorInfo(
         status=status,
         type=neutral_type(status),
-        message=str(row.get("message") or "the engine reported an error"),
-        code=str(code)
-        if isinstance(code, (str, int))
-        else str(row["type"])
-        if isinstance(row.get("type"), str)
-        else None,
-        param=row["param"] if isinstance(row.get("param"), str) else None,
+        message=message_of(row),
+        code=word,
+        param=param if isinstance(param, str) else None,
     )
-
-
-def neutral_type(status: int) -> str:
-    """The neutral error type of an HTTP status."""
-    if status == 429:
-        return "rate_limit"
-    if status in (503, 529):
-        return "overloaded"
-    if status in (408, 504):
-        return "timeout"
-    return _TYPES.get(status, "api" if status >= 500 else "invalid_request")
-
-
-class StreamEncoder:
-    """Events -> chat completion chunks."""
-
-    def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
-        self._head = {
-            "id": f"chatcmpl-{answer_id}",
-            "object": "chat.completion.chunk",
-            "created": created,
-            "model": request.model,
-        }
-        self._wants_usage = request.wants_usage
-        self._usage: Usage | None = None
-        self._roles: set[int] = set()
-
-    def feed(self, event: Event) -> bytes:
-        match event:
-            case TextDelta(choice=choice, text=text):
-                return self._delta(choice, {"content": text} if text else {})
-            case RefusalDelta(choice=choice, text=text):
-                return self._delta(choice, {"refusal": text})
-            case ReasoningDelta(choice=choice, text=text):
-                return self._delta(choice, {"reasoning_content": text})
-            case ToolCallStart(choice=choice, index=index, id=call_id, name=name):
-                call = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
-                return self._delta(choice, {"tool_calls": [call]})
-            case ToolCallDelta(choice=choice, index=index, arguments=arguments):
-                return self._delta(choice, {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
-            case Finish(choice=choice, reason=reason):
-                return self._chunk(
-                    [{"index": choice, "delta": {}, "logprobs": None, "finish_reason": finish_back(reason)}]
-                )
-            case UsageReport(usage=usage):
-                self._usage = usage
-                return b""
-            case Done():
-                usage_chunk = self._chunk([], self._usage or Usage(quality="estimated")) if self._wants_usage else b""
-                return usage_chunk + _DONE
-            case Start():
-                return self._delta(0, {})
-            case Ping():
-                return b": ping\n\n"
-            case ReasoningSeal(redacted=redacted):
-                return _seal(redacted)
-            case Opaque() | Failed():
-                return b""
-
-    def flush(self) -> bytes:
-        return b""
-
-    def _delta(self, choice: int, delta: dict[str, Any]) -> bytes:
-        if choice not in self._roles:
-            self._roles.add(choice)
-            delta = (
-                {"role": "assistant", "content": "", **delta}
-                if "content" not in delta
-                else {"role": "assistant", **delta}
-            )
-        elif not delta:
-            return b""
-        return self._chunk([{"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}])
-
-    def _chunk(self, choices: list[dict[str, Any]], usage: Usage | None = None) -> bytes:
-        row: dict[str, Any] = {**self._head, "choices": choices}
-        if self._wants_usage:
-            row["usage"] = None if usage is None else usage_row(usage)
-        return event_bytes(msgspec.json.encode(row))
-
-
-class WholeEncoder:
-    """Events -> one chat completion."""
-
-    def __init__(self, request: Request, *, answer_id: str, created: int) -> None:
-        self._head = {
-            "id": f"chatcmpl-{answer_id}",
-            "object": "chat.completion",
-            "created": created,
-            "model": request.model,
-        }
-        self._texts: dict[tuple[int, str], list[str]] = {}
-        self._calls: dict[tuple[int, int], dict[str, Any]] = {}
-        self._finish: dict[int, str] = {}
-        self._usage = Usage(quality="estimated")
-
-    def feed(self, event: Event) -> bytes:
-        match event:
-            case TextDelta(choice=choice, text=text):
-                self._texts.setdefault((choice, "content"), []).append(text)
-            case RefusalDelta(choice=choice, text=text):
-                self._texts.setdefault((choice, "refusal"), []).append(text)
-            case ReasoningDelta(choice=choice, text=text):
-                self._texts.setdefault((choice, "reasoning_content"), []).append(text)
-            case ToolCallStart(choice=choice, index=index, id=call_id, name=name):
-                self._calls[choice, index] = {
-                    "id": call_id,
-                    "type": "function",
-                    "function": {"name": name, "arguments": ""},
-                }
-            case ToolCallDelta(choice=choice, index=index, arguments=arguments):
-                self._calls[choice, index]["function"]["arguments"] += arguments
-            case Finish(choice=choice, reason=reason):
-                self._finish[choice] = finish_back(reason)
-            case UsageReport(usage=usage):
-                self._usage = usage
-            case ReasoningSeal(redacted=redacted):
-                _seal(redacted)
-            case Start() | Done() | Ping() | Opaque() | Failed():
-                pass
-        return b""
-
-    def flush(self) -> bytes:
-        choices = [self._choice(choice) for choice in sorted(self._finish)]
-        return msgspec.json.encode({**self._head, "choices": choices, "usage": usage_row(self._usage)})
-
-    def _choice(self, choice: int) -> dict[str, Any]:
-        def joined(field: str) -> str | None:
-            return "".join(self._texts[choice, field]) if (choice, field) in self._texts else None
-
-        message: dict[str, Any] = {"role": "assistant", "content": joined("content"), "refusal": joined("refusal")}
-        if (reasoning := joined("reasoning_content")) is not None:
-            message["reasoning_content"] = reasoning
-        calls = [call for (owner, _), call in sorted(self._calls.items()) if owner == choice]
-        if calls:
-            message["tool_calls"] = calls
-        return {"index": choice, "message": message, "logprobs": None, "finish_reason": self._finish[choice]}
-
-
-def finish_back(reason: FinishReason) -> str:
-    """The neutral reason in OpenAI's words; a paused turn has none."""
-    word = _FINISH_BACK.get(reason)
-    if word is None:
-        raise Untranslatable("stop_reason", f"OpenAI's dialect has no word for {reason!r}")
-    return word
-
-
-def usage_row(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object: prompt tokens include what was cached."""
-    prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": usage.output,
-        "total_tokens": prompt + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-    }
-
-
-def _seal(redacted: str | None) -> bytes:
-    """A signature only matters to the engine that made it, and goes with the reasoning; hidden reasoning is content."""
-    if redacted is not None:
-        raise Untranslatable("content.redacted_thinking", "OpenAI's dialect cannot carry it")
-    return b""

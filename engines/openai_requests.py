@@ -1,7 +1,8 @@
 """OpenAI chat requests, both directions: body <-> `Conversation`.  For translation between dialects only.
 
 What has no neutral word is refused by its path, never dropped in silence.  `_HARMLESS` lists the fields that
-may be left out because their value asks for nothing.
+may be left out because their value asks for nothing.  Of two names for the end user the newer one
+(`safety_identifier`) goes on; `stream_options` say only how the stream to this client is framed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from engines.checked import listed, maybe, named, only, typed
+from engines.checked import listed, mapped, maybe, named, only, typed
+from engines.effort import effort_of
 from engines.errors import Untranslatable
 from engines.model import (
     Conversation,
@@ -26,6 +28,7 @@ from engines.model import (
     ToolChoice,
     ToolResult,
 )
+from engines.rawjson import nested_object
 
 _NEUTRAL = frozenset(
     {
@@ -39,13 +42,13 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},), "metadata": ({},), "modalities": (["text"],), "service_tier": ("auto", "default"), "tools": ([],),
     "verbosity": ("medium",),
 }  # fmt: skip
+_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 _ASSISTANT = frozenset(
     {
         "role", "content", "tool_calls", "refusal", "name", "audio", "function_call", "reasoning_content", "reasoning",
         "annotations",
     }
 )  # fmt: skip
-_EFFORTS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768}
 
 
 def conversation(request: Request) -> Conversation:
@@ -57,6 +60,10 @@ def conversation(request: Request) -> Conversation:
     for name, value in body.items():
         if name not in _NEUTRAL and value is not None and value not in _HARMLESS.get(name, ()):
             raise Untranslatable(named(name), "the engine's dialect has no form for this field")
+    limits = {body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None}
+    if len(limits) > 1:
+        raise Untranslatable("max_tokens", "two output limits that differ; send one")
+    only(mapped(body.get("stream_options"), "stream_options"), "stream_options", _STREAM_OPTIONS)
     system, messages = _messages(body["messages"])
     effort = maybe(body, "reasoning_effort", str)
     return Conversation(
@@ -95,13 +102,14 @@ def _messages(rows: list[Any]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
             only(row, path, {"role", "content", "name"})
             if row.get("name"):
                 raise Untranslatable(f"{path}.name", "the engine's dialect has no names of speakers")
-            messages.append(Message("user", _parts(row.get("content"), f"{path}.content")))
+            messages.append(Message("user", _parts(row.get("content"), f"{path}.content"), path))
         elif role == "assistant":
-            messages.append(Message("assistant", _assistant(row, path)))
+            messages.append(Message("assistant", _assistant(row, path), path))
         elif role == "tool":
             only(row, path, {"role", "content", "tool_call_id", "name"})  # the name repeats the call's
             call_id = typed(row.get("tool_call_id"), f"{path}.tool_call_id", str)
-            messages.append(Message("user", (ToolResult(call_id, _parts(row.get("content"), f"{path}.content")),)))
+            result = ToolResult(call_id, _parts(row.get("content"), f"{path}.content"))
+            messages.append(Message("user", (result,), path))
         else:
             raise Untranslatable(f"{path}.role", "this role has no neutral form")
     return tuple(system), tuple(messages)
@@ -123,10 +131,10 @@ def _assistant(row: dict[str, Any], path: str) -> tuple[Part, ...]:
         if row.get(name):
             raise Untranslatable(f"{path}.{name}", "the engine's dialect has no form for this field")
     parts: list[Part] = []
-    for name in ("reasoning_content", "reasoning"):
-        if row.get(name):
-            parts.append(Reasoning(typed(row[name], f"{path}.{name}", str)))
-            break
+    thoughts = [maybe(row, name, str, path) for name in ("reasoning_content", "reasoning") if row.get(name)]
+    if len(set(thoughts)) > 1:
+        raise Untranslatable(f"{path}.reasoning", "differs from reasoning_content; send one")
+    parts += [Reasoning(thought) for thought in thoughts[:1] if thought]
     if row.get("content"):
         parts += _parts(row["content"], f"{path}.content")
     for number, call in enumerate(listed(row.get("tool_calls"), f"{path}.tool_calls")):
@@ -140,11 +148,11 @@ def _call(call: Any, path: str) -> ToolCall:
         raise Untranslatable(path, "only function calls can be translated")
     only(call, path, {"id", "type", "index", "function"})
     only(function, f"{path}.function", {"name", "arguments"})
-    return ToolCall(
-        typed(call.get("id"), f"{path}.id", str),
-        typed(function.get("name"), f"{path}.function.name", str),
-        typed(function.get("arguments", "{}"), f"{path}.function.arguments", str) or "{}",
-    )
+    arguments = typed(function.get("arguments", "{}"), f"{path}.function.arguments", str) or "{}"
+    if nested_object(arguments) is None:
+        raise Untranslatable(f"{path}.function.arguments", "must be a JSON object, not too deeply nested")
+    name = typed(function.get("name"), f"{path}.function.name", str)
+    return ToolCall(typed(call.get("id"), f"{path}.id", str), name, arguments)
 
 
 def _parts(content: Any, path: str) -> tuple[Text | Image, ...]:
@@ -204,6 +212,8 @@ def _choice(value: Any) -> ToolChoice | None:
     if value in ("auto", "none", "required"):
         return ToolChoice(value)
     if isinstance(value, dict) and value.get("type") == "function" and isinstance(value.get("function"), dict):
+        only(value, "tool_choice", {"type", "function"})
+        only(value["function"], "tool_choice.function", {"name"})
         return ToolChoice("named", typed(value["function"].get("name"), "tool_choice.function.name", str))
     raise Untranslatable("tool_choice", "only auto, none, required and a named function can be translated")
 
@@ -213,6 +223,7 @@ def _format(value: Any) -> OutputFormat | None:
         return None
     path = "response_format"
     kind = typed(value, path, dict).get("type")
+    only(value, path, {"type", "json_schema"})
     if kind == "text":
         return None
     if kind == "json_object":
@@ -268,11 +279,11 @@ def _rows(talk: Conversation) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if talk.system:
         rows.append({"role": "system", "content": "\n\n".join(part.text for part in talk.system)})
-    for index, message in enumerate(talk.messages):
+    for message in talk.messages:
         if message.role == "assistant":
-            rows.append(_assistant_row(message, f"messages[{index}]"))
+            rows.append(_assistant_row(message, message.path))
         else:
-            rows += _user_rows(message, f"messages[{index}]")
+            rows += _user_rows(message, message.path)
     return rows
 
 
@@ -352,11 +363,6 @@ def _format_row(wanted: OutputFormat | None) -> dict[str, Any] | None:
 
 
 def _effort(talk: Conversation) -> str | None:
-    """A budget in tokens as the nearest effort that allows at least as much."""
-    if talk.reasoning_effort is not None:
+    if talk.reasoning_effort is not None or talk.reasoning_budget is None:
         return talk.reasoning_effort
-    if talk.reasoning_budget is None:
-        return None
-    if talk.reasoning_budget == 0:
-        return "none"
-    return next((word for word in ("low", "medium", "high") if _EFFORTS[word] >= talk.reasoning_budget), "high")
+    return effort_of(talk.reasoning_budget)

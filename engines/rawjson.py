@@ -20,6 +20,7 @@ from engines.model import BadRequest
 # One token of interest: a whole string, or a bracket, comma or colon.  What lies between is numbers, words and space.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 _KEY_LIKE = re.compile(rb'"[ \t\r\n]*:')
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SPACE = b" \t\r\n"
 MAX_DEPTH = 128
 """Nesting of a body: schemas of tools go to ten or twenty, and what engines and scanners bear lies above."""
@@ -46,6 +47,25 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
         raise BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
     return value
+
+
+def nested_object(text: str) -> dict[str, Any] | None:
+    """The object that stands as JSON text inside a body (a tool call's arguments); no text is an empty one.
+
+    None where it is no object, or nested so deeply that it could not be written again.
+    """
+    try:
+        value = _decode(text or "{}")
+    except UNREADABLE:
+        return None
+    return None if not isinstance(value, dict) or _deeper(value, MAX_DEPTH) else value
+
+
+def readable(raw: bytes) -> str:
+    """JSON text with the escapes in its strings undone: for whoever looks for identifiers in what is not understood."""
+    if b"\\" in raw:
+        raw = _STRING.sub(_unescaped, raw)
+    return raw.decode("utf-8", "replace")
 
 
 def duplicate_keys(raw: bytes, value: Any) -> tuple[str, ...]:
@@ -174,6 +194,16 @@ def _trimmed(raw: bytes, start: int, end: int) -> tuple[int, int]:
     while end > start and raw[end - 1] in _SPACE:
         end -= 1
     return start, end
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    token = match.group()
+    if b"\\" not in token:
+        return token
+    try:
+        return b'"%b"' % _text(token).encode("utf-8", "replace")  # a lone surrogate has no bytes
+    except ValueError:
+        return token
 
 
 def _text(token: bytes) -> str:

@@ -100,7 +100,7 @@ def test_every_field_of_every_odd_type(body: dict[str, Any], one: Dialect, other
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "content", "source", "name", "x"]), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
@@ -181,3 +181,105 @@ def test_a_coarser_look_at_an_image_is_refused_rather_than_dropped(detail: str |
     else:
         with pytest.raises(Untranslatable, match="detail"):
             translate(body, openai.DIALECT, anthropic.DIALECT)
+
+
+@pytest.mark.parametrize("depth", [*range(120, 140), 500, *range(900, 1001, 10), 100_000])
+def test_arguments_of_any_depth_are_translated_or_refused(depth: int) -> None:
+    """They stand as text in the body, so the body's own bound does not see them."""
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "f", "arguments": '{"a":' + "[" * depth + "]" * depth + "}"},
+    }
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}]}
+    if depth < 128:
+        translate(body, openai.DIALECT, anthropic.DIALECT)
+    else:
+        with pytest.raises(Untranslatable, match="arguments"):
+            translate(body, openai.DIALECT, anthropic.DIALECT)
+
+
+BASE = {"model": "m", "max_tokens": 4096, "messages": [{"role": "user", "content": "x"}]}
+IMAGE = {"type": "url", "url": "http://x", "detail": 1}
+CALL = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": -4}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"}}, "thinking.display"),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}}, "thinking.display"), ({"thinking": {}}, "thinking"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}, "name": "x"}}}, "output_config.format.name"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": IMAGE}]}]}, "messages[0].content[0].source.detail"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x", "x": 1}]}]}, "messages[0].content[0].x"),
+        ({"messages": [{"role": "assistant", "content": [{**CALL, "caller": {"type": "code_execution_20250825"}}]}]}, "messages[0].content[0].caller"),
+    ],
+)  # fmt: skip
+def test_anthropics_fields_are_not_dropped_in_silence(more: dict[str, Any], field: str) -> None:
+    with pytest.raises(Untranslatable) as refused:
+        translate({**BASE, **more}, anthropic.DIALECT, openai.DIALECT)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"), ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f", "x": 1}}}, "tool_choice.function.x"),
+        ({"max_completion_tokens": 5}, "max_tokens"), ({"stream_options": {"x": 1}}, "stream_options.x"),
+        ({"response_format": {"type": "text", "x": 1}}, "response_format.x"), ({"reasoning_effort": "Jane Roe"}, "reasoning_effort"),
+        ({"messages": [{"role": "assistant", "reasoning": "a", "reasoning_content": "b"}]}, "messages[0].reasoning"),
+    ],
+)  # fmt: skip
+def test_openais_fields_are_not_dropped_in_silence(more: dict[str, Any], field: str) -> None:
+    with pytest.raises(Untranslatable) as refused:
+        translate({**BASE, **more}, openai.DIALECT, anthropic.DIALECT)
+    assert refused.value.field == field
+    assert "Jane" not in str(refused.value)
+
+
+@pytest.mark.parametrize("more", [{"tool_choice": "auto"}, {"tool_choice": "none"}, {"max_completion_tokens": 4096}])
+def test_what_asks_for_nothing_more_is_translated(more: dict[str, Any]) -> None:
+    plain = translate(BASE, openai.DIALECT, anthropic.DIALECT)
+    assert translate({**BASE, **more}, openai.DIALECT, anthropic.DIALECT) == plain
+
+
+def test_law_03_a_limit_of_nothing_is_not_made_the_default() -> None:
+    row = json.loads(translate({**BASE, "max_tokens": 0}, openai.DIALECT, anthropic.DIALECT))
+    assert row["max_tokens"] == 0
+
+
+def test_texts_without_a_character_are_left_out_towards_anthropic() -> None:
+    """Its API answers 400 to an empty text block; an empty tool result is common."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": ""}, {"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "x"}]},
+            {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": ""},
+        ],
+    }  # fmt: skip
+    row = json.loads(translate(body, openai.DIALECT, anthropic.DIALECT))
+    assert "system" not in row
+    assert [message["content"] for message in row["messages"]] == [
+        [{"type": "text", "text": "x"}],
+        [{"type": "tool_use", "id": "1", "name": "f", "input": {}}],
+        [{"type": "tool_result", "tool_use_id": "1", "content": []}],
+    ]
+
+
+def test_what_only_the_other_side_cannot_say_is_named_as_the_client_wrote_it() -> None:
+    """A system message is no message of the other dialect, which shifts its numbers."""
+    said = [{"role": "system", "content": "s"}, {"role": "user", "content": "x"}]
+    unsigned = {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "[]"}}
+    for row, field in (
+        (unsigned, "messages[2].content"),
+        ({"role": "assistant", "tool_calls": [call]}, "messages[2].tool_calls[0].function.arguments"),
+    ):
+        with pytest.raises(Untranslatable) as refused:
+            translate({"model": "m", "messages": [*said, row]}, openai.DIALECT, anthropic.DIALECT)
+        assert refused.value.field == field
