@@ -1,8 +1,7 @@
-"""Light forms that digits and addresses hide in, undone: invisible characters, other scripts' digits,
-full-width and circled forms (Unicode NFKC), every dash and space.
+"""Characters that stand for others: invisible ones, other scripts' digits, full-width and circled forms (Unicode
+NFKC), every dash and space, look-alikes of other scripts, and text that is shown backwards.
 
-Only the characters named here are touched, so the cost is theirs, not the text's.  The offsets back to the
-original are worked out only when something was found.
+Only the characters named here are touched, so the cost is theirs, not the text's.
 """
 
 from __future__ import annotations
@@ -19,11 +18,17 @@ _DASHES = (
     "\u058a\u05be\u1806\u2010-\u2015\u2043\u207b\u208b\u2212\u2e3a\u2e3b\u301c\u30fb\ufe31\ufe32\ufe58\ufe63\uff0d"
 )
 _DOTS = "\u00b7\u2024\u2027\u3002\uff0e\uff61"
-_FORMS = "\u00b2\u00b3\u00b9\u2070-\u209c\u2460-\u24ff\u2776-\u2793\u3251-\u325f\ufe50-\ufe6b\uff01-\uff5e"
+_FORMS = (
+    "\u00aa\u00b2\u00b3\u00b9\u00ba\u02b0-\u02b8\u1d2c-\u1d6a\u2070-\u209c\u2100-\u2188\u2460-\u24ff\u2776-\u2793\u3251-\u325f"
+    "\ufb00-\ufb06\ufe50-\ufe6b\uff01-\uff5e"
+)
 # Digits and letters beyond the first plane lie in one wide range, and a hidden ASCII that models read (Unicode,
 # "Tags") in another: `re` tests each such range at every character, so two are cheaper than thirty.
 _BEYOND = "\U00010480-\U0001fbff\U000e0000-\U000e01ef"
 _MAX_KNOWN = 8192
+
+Replacement = tuple[int, int, str]
+"""(start, end, what stands there instead), in order and apart."""
 
 
 def _digits() -> str:
@@ -43,22 +48,72 @@ _KINDS = ((re.compile(f"[{_SPACES}]"), " "), (re.compile(f"[{_DASHES}]"), "-"), 
 _known: dict[str, str] = {}
 
 
+# Letters of other scripts that look like a letter or digit of ASCII: the common ones of Unicode's confusables
+# (UTS 39) in the scripts that keyboards have.
+_LOOKS = (
+    ("АВЕЅЗІЈКМНОРСТУХЬбаеорсухѕіјԁԛԝһӏӀпгѵҮү", "ABES3IJKMHOPCTYXb6aeopcyxsijdqwhlInrvYy"),
+    ("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοναρικχγυϲϹϳ", "ABEZHIKMNOPTYXovapikxyucCj"),
+    ("օՏսհոզց", "oSuhnqg"),
+    ("ᎪᏴᏟᎠᎬᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃ", "ABCDEHJKLMPSTVWZ"),
+    ("ıɑɡǀᴏᴠᴡᴢꜱ", "iaglovwzs"),
+)
+_LIKE = {ord(other): plain for others, plains in _LOOKS for other, plain in zip(others, plains, strict=True)}
+_SCRIPT = {other: index for index, (others, _) in enumerate(_LOOKS) for other in others}
+_LIKE_RE = re.compile(f"[{''.join(map(re.escape, _SCRIPT))}]")
+_LIKE_WORD = re.compile(rf"(?<!\w)[A-Za-z0-9_{''.join(_SCRIPT)}]+(?!\w)")
+_MARKED = re.compile("(?<=[0-9])[\u0300-\u036f\u0483-\u0489]+")
+"""Marks over digits: struck through, underlined, ringed."""
+OVERRIDE = "\u202e"
+"""What follows is shown from right to left."""
+_TURNED = re.compile("\u202e([^\u202c\u202e\n]*)\u202c?")
+
+
 def plain_form(text: str) -> str:
     """`text` with every hiding character as what it stands for; the invisible ones gone."""
     return HIDING.sub(lambda match: _plain(match.group()), text)
 
 
-def offsets_of(text: str) -> list[int]:
-    """For each character of `plain_form(text)`, the offset in `text` that it came from."""
-    offsets: list[int] = []
-    at = 0
-    for match in HIDING.finditer(text):
-        start = match.start()
-        offsets.extend(range(at, start))
-        offsets.extend([start] * len(_plain(match.group())))
-        at = start + 1
-    offsets.extend(range(at, len(text)))
-    return offsets
+def characters(text: str, _hints: frozenset[str] = frozenset()) -> list[Replacement]:
+    """What stands for other characters, as what it stands for."""
+    if text.isascii():
+        return []
+    found = [
+        (match.start(), match.end(), plain)
+        for match in HIDING.finditer(text)
+        if (plain := _plain(match.group())) != match.group()  # an emoji hides nothing
+    ]
+    others = [(match.start(), match.end(), "") for match in _MARKED.finditer(text)]
+    if _LIKE_RE.search(text) is not None:
+        others += _alike(text)
+    if others:
+        found += others
+        found.sort()
+    return found
+
+
+def _alike(text: str) -> list[Replacement]:
+    """Look-alikes in words that mix scripts, or that stand in a text of mostly ASCII."""
+    mostly = 2 * len(text.encode("ascii", "ignore")) > len(text)
+    found: list[Replacement] = []
+    for word in _LIKE_WORD.finditer(text):
+        letters = word.group()
+        if letters.isascii():
+            continue
+        if mostly or len({_SCRIPT.get(letter, -1) for letter in letters}) > 1:
+            at = word.start()
+            found += [
+                (at + index, at + index + 1, _LIKE[ord(letter)])
+                for index, letter in enumerate(letters)
+                if letter in _SCRIPT
+            ]
+    return found
+
+
+def turned(text: str, _hints: frozenset[str] = frozenset()) -> list[Replacement]:
+    """What an override shows from right to left (UAX 9, RLO), in the order in which it is seen."""
+    if OVERRIDE not in text:
+        return []
+    return [(match.start(), match.end(), match.group(1)[::-1]) for match in _TURNED.finditer(text)]
 
 
 def _plain(character: str) -> str:

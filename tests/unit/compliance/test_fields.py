@@ -32,14 +32,17 @@ def test_escapes_inside_nested_json_are_decoded() -> None:
     assert strings(json.dumps({"x": text})) == [json.dumps({"x": text}), "x", text, "ssn", "123-45-6789"]
 
 
-def test_escapes_in_what_is_no_json_are_decoded_as_well() -> None:
-    assert strings(["say \\u0041\\u0042", '{"a": "\\ud800", "b": "\\u0031"', "C:\\users"]) == [
-        "say \\u0041\\u0042",
-        "say AB",
-        '{"a": "\\ud800", "b": "\\u0031"',
-        '{"a": "\ud800", "b": "1"',
-        "C:\\users",
-    ]
+def test_escapes_in_what_is_no_json_are_left_to_the_forms() -> None:
+    texts = ["say \\u0041\\u0042", '{"a": "\\ud800", "b": "\\u0031"', "C:\\users"]
+    assert strings(texts) == texts
+
+
+def test_whole_numbers_of_a_list_that_may_be_one_number_are_read_as_one() -> None:
+    assert strings([4111, 1111, 1111, 1111]) == ["4111111111111111"]
+    assert strings({"ssn": [123, 45, 6789]}) == ["ssn", "123456789"]
+    assert strings([1, 2, 3]) == strings([640, 480]) == strings([True, 1]) == strings([-1] * 16) == []
+    assert strings([4] * 20) == []
+    assert [(field.text, field.exact) for field in located([4] * 16)] == [("4" * 16, False)]
 
 
 def test_a_type_that_is_a_list_is_no_part() -> None:

@@ -4,13 +4,13 @@ import json
 import os
 import random
 import time
-import unicodedata
 from pathlib import Path
 
 import pytest
 
-from compliance.detectors.hiding import HIDING, offsets_of, plain_form
 from compliance.detectors.patterns import MAX_SPANS, Patterns, TooMany
+from compliance.detectors.patterns import PATTERNS as SHAPES
+from compliance.identifiers import FAMILY, IDENTIFIERS
 
 PATTERNS = Patterns()
 DATA = Path(os.environ.get("SPILLWAY_EVAL_DATA", Path(__file__).parents[4] / "shared" / "data")) / "phi"
@@ -80,7 +80,16 @@ def test_a_labelled_card_counts_without_luhn(label: str) -> None:
 @pytest.mark.parametrize("text", ["123-45-6789", "123 45 6789", "123.45.6789", "912-70-1234"])
 @pytest.mark.parametrize("around", ["{}", "it is {}.", "John-{}", "ID-{}-x", "({})", "{},", "a {} b", "—{}—"])
 def test_ssn_shapes(text: str, around: str) -> None:
-    assert found(around.format(text)) == [("ssn", text)]
+    assert (("itin" if text[0] == "9" else "ssn"), text) in found(around.format(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("the last four of her SSN are 6789", "6789"), ("SSN ending in 6789", "6789"), ("SSN: XXX-XX-6789", "XXX-XX-6789"),
+     ("social security number, last 4 digits: 6789", "6789"), ("***-**-6789", "***-**-6789")],
+)  # fmt: skip
+def test_a_part_of_a_social_security_number(text: str, part: str) -> None:
+    assert ("ssn", part) in found(text)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +103,7 @@ def test_what_is_no_ssn(text: str) -> None:
 
 @pytest.mark.parametrize(
     "label",
-    ["SSN ", "ssn: ", "SSN# ", "S.S.N. ", "social security number is ", "Social Security No. ", "soc sec ", "ITIN: ",
+    ["SSN ", "ssn: ", "SSN# ", "S.S.N. ", "social security number is ", "Social Security No. ", "soc sec ",
      "patient_ssn=", "ssn_value: ", '"ssn": ', "patientSsn: ", "patientSSN: ", "socialSecurityNumber: ", "SS# ",
      "ssn\nvalue\n"],
 )  # fmt: skip
@@ -102,7 +111,8 @@ def test_what_is_no_ssn(text: str) -> None:
     "number", ["123456789", "123-45-6789", "000-12-3456", "9 8 7 - 6 5 - 4 3 2 1", "123.-45.-67.89"]
 )
 def test_a_label_makes_nine_digits_an_ssn(label: str, number: str) -> None:
-    assert found(label + number) == [("ssn", number)]
+    assert ("ssn", number) in found(label + number)
+    assert ("itin", number) in found("ITIN: " + number)
 
 
 @pytest.mark.parametrize(
@@ -140,49 +150,14 @@ CLEAN = [
 
 @pytest.mark.parametrize("text", CLEAN)
 def test_what_is_clean(text: str) -> None:
-    assert found(text) == []
+    assert [kind for kind, _ in found(text) if FAMILY[kind] == "always"] == []
 
 
-# --- hiding forms ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "hidden",
-    ["4\u200b1\u200b1\u200b1111111111111", "４１１１１１１１１１１１１１１１", "4111\u00a01111\u202f1111\u20091111",
-     "4111\u20131111\u20141111\u22121111", "٤١١١١١١١١١١١١١١١", "4111\u00ad1111\u20601111\ufeff1111",
-     "𝟒𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏", "④①①①①①①①①①①①①①①①", "4️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣",
-     "".join(chr(0xE0000 + ord(c)) for c in "4111111111111111")],
-)  # fmt: skip
-def test_a_hidden_card_is_cut_from_the_original(hidden: str) -> None:
-    text = f"Grüße, 患者 {hidden} – danke"
-    (span,) = PATTERNS.find(text)
-    assert span.type == "card"
-    assert plain_form(text[span.start : span.end]).replace(" ", "").replace("-", "") == "4111111111111111"
-    assert text[: span.start] == "Grüße, 患者 "
-
-
-def test_hidden_forms_of_addresses_and_numbers() -> None:
-    assert found("Ｊｏｈｎ＠ｅｘａｍｐｌｅ．ｃｏｍ") == [("email", "Ｊｏｈｎ＠ｅｘａｍｐｌｅ．ｃｏｍ")]
-    assert found("１２３－４５－６７８９") == [("ssn", "１２３－４５－６７８９")]
+# --- places ----------------------------------------------------------------------------------------------------
 
 
 def test_an_invisible_character_cannot_unmake_what_is_in_plain_sight() -> None:
     assert found("123-45-6789\u200b0")[0] == ("ssn", "123-45-6789")
-
-
-def test_every_decimal_digit_of_unicode_is_known() -> None:
-    digits = [chr(c) for c in range(0x80, 0x110000) if unicodedata.decimal(chr(c), None) is not None]
-    assert len(digits) > 600
-    assert all(HIDING.match(d) and plain_form(d) == str(unicodedata.decimal(d)) for d in digits)
-
-
-def test_the_map_has_one_offset_for_each_character() -> None:
-    text = "a\u200b\u2460\u216b ½ ﷺ４\U0001f100 é \U0001f600x"
-    plain, offsets = plain_form(text), offsets_of(text)
-    assert len(plain) == len(offsets)
-    assert offsets == sorted(offsets)
-    assert all(text[at] == plain[i] for i, at in enumerate(offsets) if text[at] == plain[i])
-    assert text[offsets[-1]] == "x"
 
 
 def test_offsets_are_code_points() -> None:
@@ -203,6 +178,23 @@ HOSTILE = {
     "tokens": "sk-a" * 75_000,
     "jwt": "eyJaaaaaaaaaa" * 23_000,
     "zero width": "4\u200b" * 150_000,
+    "phones": "555-867-5309 " * 23_000,
+    "dates": "1/2/2020 " * 33_000,
+    "months": "May 5 " * 50_000,
+    "web": "http://" * 42_000,
+    "long web": "http://a.b/" + "x" * 300_000,
+    "passwords in web": "a://b:c" * 42_000,
+    "machines": "1.2.3.4." * 37_000,
+    "machines of six": "a:b:" * 75_000,
+    "at": "a@" * 150_000,
+    "streets": "12 Aa Bb Cc St " * 20_000,
+    "half streets": "1 A " * 75_000,
+    "cities": "Aa, TX " * 43_000,
+    "records": "mrn:1 patient id:2 insurance policy no 3 account no 4 " * 6_500,
+    "spelled": " at x dot com" * 23_000,
+    "long token": "secret=" + "aB3" * 100_000,
+    "noise": "".join(random.Random(3).choices("ABCDEFGHabcxyz0123456789 -.:@/", k=300_000)),
+    "digits and dashes": "".join(random.Random(2).choices("0123456789 -./", k=300_000)),
     "mixed": "".join(random.Random(1).choices("sk-ant@.0123456789eyJghpxoAIzaKcardn :_", k=300_000)),
 }
 
@@ -214,8 +206,8 @@ def test_no_text_is_slow(name: str) -> None:
         spans = PATTERNS.find(HOSTILE[name])
     except TooMany:
         spans = []
-    assert time.process_time() - began < 1.0  # a quadratic step takes minutes here
-    assert len(spans) <= 4 * MAX_SPANS
+    assert time.process_time() - began < 2.0  # a quadratic step takes minutes here
+    assert len(spans) <= 20 * MAX_SPANS
 
 
 def test_more_candidates_than_are_tried_is_not_clean() -> None:
@@ -235,18 +227,36 @@ def rows(name: str) -> list[dict[str, str]]:
 
 def test_benign_prompts_are_not_flagged() -> None:
     texts = [row["text"] for row in rows("negatives.jsonl")]
-    flagged = sum(bool(PATTERNS.find(text)) for text in texts)
+    flagged = sum(any(FAMILY[kind] == "always" for kind, _ in found(text)) for text in texts)
     assert flagged / len(texts) <= 0.001
 
 
+NAMED = {
+    "CREDIT_CARD": "card", "US_SSN": "ssn", "US_ITIN": "itin", "US_NPI": "npi", "US_DEA": "dea", "US_MBI": "mbi",
+    "US_ABA_ROUTING": "routing", "UK_NHS": "uk_nhs", "IBAN": "iban", "VIN": "vin", "UDI_GTIN14": "udi", "IMEI": "imei",
+    "CA_SIN": "ca_sin", "ES_NIF": "es_nif", "PL_PESEL": "pl_pesel", "NL_BSN": "nl_bsn", "FR_NIR": "fr_nir",
+    "DE_STEUERID": "de_tax",
+}  # fmt: skip
+UNLABELLED = {"CREDIT_CARD", "US_SSN", "US_ITIN", "US_DEA", "US_MBI", "IBAN", "ES_NIF", "FR_NIR"}
+
+
 def test_labelled_vectors_are_all_found() -> None:
-    wanted = {"CREDIT_CARD": "card", "US_SSN": "ssn", "US_ITIN": "ssn"}
-    vectors = [row for row in rows("checksum_vectors.jsonl") if row["entity"] in wanted]
+    vectors = rows("checksum_vectors.jsonl")
     missed = [
         row["entity"]
         for row in vectors
-        if (wanted[row["entity"]], row["value"]) not in found(f"{row['context']}: {row['value']}")
-        or (row["valid"] and not found(f"It says {row['value']} there"))
+        if (NAMED[row["entity"]], row["value"]) not in found(f"{row['context']}: {row['value']}")
+        or (row["valid"] and row["entity"] in UNLABELLED and not found(f"It says {row['value']} there"))
     ]
     assert vectors
     assert missed == []
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_that_is_found_is_in_the_table() -> None:
+    kinds = {shape.type for shape in SHAPES}
+    assert kinds <= FAMILY.keys()
+    assert FAMILY.keys() - kinds == {"name", "place"}  # found by other detectors
+    assert len({kind.name for kind in IDENTIFIERS}) == len(IDENTIFIERS)

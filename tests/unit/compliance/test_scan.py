@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import re2
 
+from compliance.answers import CARRY, MAX_LANES, WINDOW, AnswerScanner
 from compliance.detectors.patterns import Patterns, Span
-from compliance.scan import CARRY, MAX_FINDINGS, MAX_LANES, WINDOW, AnswerScanner, Scanner
+from compliance.model import Finding
+from compliance.scan import MAX_FINDINGS, NOTHING, Scanner
 
 SCANNER = Scanner()
 
@@ -18,15 +20,15 @@ def body(content: Any, **more: Any) -> dict[str, Any]:
 
 
 def kinds(value: Any) -> list[tuple[str, str]]:
-    return [(finding.type, finding.path) for finding in SCANNER.inspect(value)]
+    return [(finding.type, finding.path) for finding in SCANNER.inspect(value).findings]
 
 
 def test_a_clean_body_has_no_findings() -> None:
-    assert SCANNER.inspect(body("What is the capital of France?", max_tokens=10, temperature=0.5)) == ()
+    assert SCANNER.inspect(body("What is the capital of France?", max_tokens=10, temperature=0.5)) == NOTHING
 
 
 def test_findings_say_where() -> None:
-    (found,) = SCANNER.inspect(body([{"type": "text", "text": "Ünlü 😀 123-45-6789"}]))
+    (found,) = SCANNER.inspect(body([{"type": "text", "text": "Ünlü 😀 123-45-6789"}])).findings
     assert (found.type, found.path, found.start, found.end) == ("ssn", "messages[0].content[0].text", 7, 18)
 
 
@@ -42,21 +44,27 @@ def test_keys_are_scanned_like_values() -> None:
     assert kinds({"metadata": {"a@b.co": "x"}}) == [("email", "metadata.*")]
 
 
-def test_fields_do_not_run_together() -> None:
-    assert kinds(body(["4111 1111", "1111 1111"])) == []
-    assert kinds(body(["123-45-", "6789"])) == []
-    assert kinds(body(["john@", "example.org"])) == []
+def test_a_value_that_is_split_is_found_in_its_pieces() -> None:
+    assert SCANNER.inspect(body(["charge 4111 1111", "1111 1111, ok"])).findings == (
+        Finding("card", "messages[0].content[0]", 7, 16),
+        Finding("card", "messages[0].content[1]", 0, 9),
+    )
 
 
 def test_nested_arguments_are_found_at_their_leaf_whatever_their_escapes() -> None:
     arguments = json.dumps({"q": "x\ny", "deep": [{"card": "4111 1111 1111 1111"}]}).replace("4111", "\\u0034111")
-    found = kinds({"messages": [{"tool_calls": [{"function": {"arguments": arguments}}]}]})
-    assert found == [("card", "messages[0].tool_calls[0].function.arguments.*[0].*")]
+    found = SCANNER.inspect({"messages": [{"tool_calls": [{"function": {"arguments": arguments}}]}]}).findings
+    path = "messages[0].tool_calls[0].function.arguments"
+    start = arguments.index("\\u0034")
+    assert [(one.type, one.path, one.start, one.end) for one in found] == [
+        ("card", path, start, start + 24),  # in the string as it was given
+        ("card", f"{path}.*[0].*", 0, 0),
+    ]
 
 
-def test_an_escaped_form_has_a_place_but_no_offsets_in_the_original() -> None:
-    (found,) = SCANNER.inspect(body("it is \\u0031\\u0032\\u0033-45-6789"))
-    assert (found.type, found.path, found.start, found.end) == ("ssn", "messages[0].content", 0, 0)
+def test_an_escaped_form_has_its_offsets_in_the_original() -> None:
+    (found,) = SCANNER.inspect(body("it is \\u0031\\u0032\\u0033-45-6789")).findings
+    assert (found.type, found.path, found.start, found.end) == ("ssn", "messages[0].content", 6, 32)
 
 
 def test_opaque_parts_are_findings() -> None:
@@ -68,7 +76,7 @@ def test_opaque_parts_are_findings() -> None:
 
 
 def test_findings_are_bounded() -> None:
-    found = SCANNER.inspect(body("a@b.co " * 1000))
+    found = SCANNER.inspect(body("a@b.co " * 1000)).findings
     assert len(found) == MAX_FINDINGS
 
 
@@ -76,7 +84,7 @@ class Broken(Patterns):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def find(self, text: str) -> list[Span]:
+    def find(self, text: str, *, most: int = 0) -> list[Span]:
         raise self._error
 
 
@@ -85,7 +93,7 @@ class Broken(Patterns):
 )
 def test_law_08_a_broken_detector_is_a_finding(error: Exception) -> None:
     scanner = Scanner(Broken(error))
-    assert [finding.type for finding in scanner.inspect(body("hello"))] == ["scan_failed"]
+    assert [finding.type for finding in scanner.inspect(body("hello")).findings] == ["scan_failed"]
     assert [finding.type for finding in scanner.inspect_text("hello")] == ["scan_failed"]
 
 
@@ -96,7 +104,7 @@ def test_law_08_a_text_past_the_bounds_is_a_finding(value: str) -> None:
 
 def test_law_08_too_much_text_is_a_finding() -> None:
     scanner = Scanner(max_chars=100)
-    assert [f.type for f in scanner.inspect(body("x" * 200))] == ["scan_failed"]
+    assert [f.type for f in scanner.inspect(body("x" * 200)).findings] == ["scan_failed"]
     assert [f.type for f in scanner.inspect_text("x" * 200)] == ["scan_failed"]
 
 
