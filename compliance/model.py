@@ -19,6 +19,7 @@ class TextField(Struct, frozen=True, gc=False):
     lane: str  # text, tool_arguments, tool_result, reasoning, metadata; opaque where there is no text to scan
     text: str
     exact: bool = True  # False: `text` is a decoded form, so that offsets in it mean nothing to the original
+    key: bool = False  # the name of a field, not its value
 
 
 class Finding(Struct, frozen=True, gc=False):
@@ -41,9 +42,13 @@ class Verdict(Struct, frozen=True, gc=False):
     action: Action
     findings: tuple[Finding, ...] = ()
     rule: str = "default"  # the name of the rule that decided
+    redact: frozenset[str] = frozenset()  # kinds of findings to be replaced, where the action is `redact`
 
-    def allows(self, boundary: str) -> bool:
-        """May text under this verdict be sent to a target inside `boundary`?"""
+    def allows(self, boundary: str, *, redacted: bool = False) -> bool:
+        """May text under this verdict be sent to a target inside `boundary`?
+
+        `redacted`: it is the text in which all that `redact` names has been replaced.
+        """
         if self.action == "block":
             return False
-        return self.action == "allow" or boundary == LOCAL
+        return self.action == "allow" or boundary == LOCAL or (redacted and self.action == "redact")

@@ -6,6 +6,7 @@ environment or from files, never from the file itself, and are never printed.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, WithJsonSchema
 
+from compliance.detectors.custom import CHECKSUMS
+from compliance.expressions import Cel, ExpressionInvalid
 from compliance.rules import policy_hash
 from proxy import quantities
 from proxy.auth import PREFIX
@@ -31,6 +34,7 @@ Duration = Annotated[float, *_quantity(quantities.duration, r"^[0-9.]+ ?(ms|s|m|
 Bytes = Annotated[int, *_quantity(quantities.size, r"^[0-9.]+ ?([KMG]i?B)$", "64MB")]
 Share = Annotated[float, *_quantity(quantities.share, r"^[0-9.]+ ?%$", "5%")]
 Money = Annotated[int, *_quantity(quantities.money, r"^\$ ?[0-9._]+$", "$20000")]
+Monthly = Annotated[int, *_quantity(quantities.monthly, r"^\$ ?[0-9._]+/month$", "$500/month")]
 TokenPrice = Annotated[int, *_quantity(quantities.token_price, r"^\$ ?[0-9.]+/M$", "$2.50/M")]
 
 
@@ -45,6 +49,34 @@ def _is(wrong: str, hint: str, *shapes: type | str | None) -> Any:
         return value
 
     return BeforeValidator(take)
+
+
+def _day(value: Any) -> Any:
+    """An ISO day as days since the epoch."""
+    text = value.isoformat() if isinstance(value, datetime.date) else value
+    try:
+        return datetime.date.fromisoformat(text).toordinal() - EPOCH
+    except (TypeError, ValueError):
+        raise Wrong("must be a day", "such as 2027-03-31") from None
+
+
+EPOCH = datetime.date(1970, 1, 1).toordinal()
+Day = Annotated[
+    int, BeforeValidator(_day, json_schema_input_type=str), WithJsonSchema({"type": "string", "format": "date"})
+]
+
+
+def _expression(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise Wrong("must be an expression in CEL", 'such as "ssn" in found')
+    try:
+        Cel(value)
+    except ExpressionInvalid as invalid:
+        raise Wrong(str(invalid), invalid.hint) from None
+    return value
+
+
+Expression = Annotated[str, BeforeValidator(_expression)]
 
 
 class _Part(BaseModel):
@@ -106,17 +138,52 @@ class TimeoutsPart(_Part):
     total: Duration = 600.0
 
 
+class Agreement(_Part):
+    until: Day
+
+
+class Contract(_Part):
+    """What the operator has agreed with who runs an engine: data that rules speak of."""
+
+    baa: Agreement | None = Field(None, description="business associate agreement (45 CFR 164.504(e)), with its end")
+    zero_retention: bool = False
+    region: str = ""
+
+
+class Watts(_Part):
+    idle: int = Field(0, ge=0, le=10_000_000)
+    load: int = Field(0, ge=0, le=10_000_000)
+
+
+class Cost(_Part):
+    """The rate card of a pool of one's own: what all of its replicas cost together."""
+
+    purchase: Money = 0
+    life_years: float = Field(4.0, ge=0.25, le=50, allow_inf_nan=False)
+    residual: Share = Field(0.0, description="what it is sold for at the end of its life, of the purchase")
+    financing: Share = Field(0.0, description="interest a year, on the average that is bound")
+    watts: Watts = Field(Watts(), description="what it draws idle, and while it answers")
+    pue: float = Field(
+        1.0, ge=1, le=10, allow_inf_nan=False, description="power usage effectiveness of where it stands"
+    )
+    kwh: Money = Field(0, description="price of a kilowatt-hour")
+    rent: Monthly = 0
+    staff: Monthly = 0
+
+
 class Engine(_Part):
     kind: str
     replicas: tuple[str, ...] = ()
     models: dict[str, EngineModel | None] = {}
     key: Reference | None = None
     boundary: str | None = Field(None, description="local or cloud; default: as its kind is")
+    contract: Contract = Contract()
     peers: tuple[str, ...] = Field(
         (), description="networks in CIDR that count as local beside loopback and private ones"
     )
     concurrency: int | None = Field(None, ge=1, description="requests at once, over all workers")
     managed: Managed | None = None
+    cost: Cost | None = Field(None, description="what it costs; for local engines, cloud engines have prices")
     timeouts: TimeoutsPart = TimeoutsPart()
 
 
@@ -130,29 +197,101 @@ class Routed(_Part):
     route: Route
 
 
+def _one_or_more(what: str, example: str) -> Any:
+    """A name, or a list of names."""
+
+    def take(value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        if not isinstance(value, (list, tuple)):
+            raise Wrong(f"must be {what}, or a list of them", f"such as {example}")
+        return value
+
+    return BeforeValidator(take, json_schema_input_type=str | tuple[str, ...])
+
+
+class TargetWhen(_Part):
+    boundary: Annotated[tuple[str, ...], _one_or_more("a boundary", "cloud")] = ()
+    provider: Annotated[tuple[str, ...], _one_or_more("an engine kind", "openai")] = ()
+    region: Annotated[tuple[str, ...], _one_or_more("a region", "eu")] = ()
+    contract: Annotated[tuple[str, ...], _one_or_more("baa or zero_retention", "baa")] = Field(
+        (), description="all of these are in force today"
+    )
+
+
 class When(_Part):
-    found: tuple[str, ...] = ()
-    tenant: Annotated[
-        tuple[str, ...] | str, _is("must be a tenant, or a list of them", "such as [clinic]", str, list, tuple)
-    ] = ()
+    """Conditions; a rule matches where all that are given hold."""
+
+    found: Annotated[tuple[str, ...], _one_or_more("a kind of identifier", "[card, secret]")] = Field(
+        (), description="any of these was found; left out: the rule speaks of the whole request"
+    )
+    tenant: Annotated[tuple[str, ...], _one_or_more("a tenant", "[clinic]")] = ()
+    application: Annotated[tuple[str, ...], _one_or_more("a project", "[triage]")] = ()
+    key: Annotated[tuple[str, ...], _one_or_more("a key's name", "[nightly]")] = ()
+    surface: Annotated[tuple[str, ...], _one_or_more("a surface", "openai.embeddings")] = ()
+    model: Annotated[tuple[str, ...], _one_or_more("a model", "gpt-4o")] = Field((), description="as asked for")
+    health: bool | None = Field(None, description="the request has health context, or has not")
+    target: TargetWhen = TargetWhen()
+    cel: Expression | None = Field(
+        None,
+        description="an expression in CEL over found, tenant, application, key, surface, model, health and target",
+    )
 
 
 class RulePart(_Part):
-    name: str
+    name: str = Field(min_length=1, max_length=100)
     when: When = When()
-    action: Literal["allow", "keep_local", "block"]
+    action: Literal["allow", "redact", "keep_local", "block"]
+
+
+class Tenant(_Part):
+    context: Literal["health"] | None = Field(
+        None, description="health: every identifier in its requests counts as under health context"
+    )
 
 
 class Answers(_Part):
     scan: bool = True
+    found: Literal["pass", "mask", "stop"] = Field(
+        "pass",
+        description="what becomes of an identifier in an answer; pass: it is recorded and nothing else; mask: its kind stands "
+        "in its place (`[SSN]`); stop: the answer ends in an error",
+    )
+
+
+class Pseudonyms(_Part):
+    """The way back from what redaction put in the place of identifiers, kept encrypted in the state directory."""
+
+    keep: Duration = Field(30 * 86_400.0, description="after the scope was last used")
+    values: int = Field(10_000, ge=100, le=100_000, description="of one scope; past it, its requests stay local")
+
+
+class DetectorPart(_Part):
+    """A kind of identifier of the operator's own: it stays local whatever surrounds it, and is tested when it is read."""
+
+    pattern: str = Field(description="RE2 syntax, ASCII")
+    label: str | None = Field(None, description="plain words right before it")
+    checksum: str | None = Field(None, description="of unlabelled ones: " + ", ".join(CHECKSUMS))
+    matches: tuple[str, ...] = Field(description="examples that are found")
+    rejects: tuple[str, ...] = Field((), description="examples that are not")
 
 
 class Compliance(_Part):
+    tier: Literal["fast", "full"] = Field(
+        "full", description="full: names and places are looked for by the learned model, too"
+    )
+    detectors: dict[str, DetectorPart] = {}
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="detectors from elsewhere, such as presidio, or those of installed packages (spillway.detectors)",
+    )
     scan: Literal["always", "needed"] = Field(
         "always", description="needed: requests whose every candidate is local are not scanned, and stay local"
     )
+    tenants: dict[str, Tenant] = {}
     rules: tuple[RulePart, ...] = ()
     answers: Answers = Answers()
+    pseudonyms: Pseudonyms = Pseudonyms()
     opaque: Literal["keep_local", "allow", "block"] = "keep_local"
     deadline: Duration = Field(2.0, description="for scanning a large body; past it the request stays local")
 
@@ -279,11 +418,23 @@ class Settings(_Part):
 
     @property
     def policy_hash(self) -> str:
-        """Names the policy in force: all that decides where a prompt may and should go."""
+        """Names the policy in force."""
+        return policy_hash(self.policy_material)
+
+    @property
+    def policy_material(self) -> bytes:
+        """What the policy's hash is taken over: all that decides where a prompt may and should go; no secret."""
         parts = self.model_dump(
-            include={"engines", "models", "compliance", "budgets", "prices", "unpriced"}, mode="json"
+            include={"engines", "models", "compliance", "budgets", "prices", "unpriced"},
+            exclude={"engines": {"__all__": {"cost"}}},
+            mode="json",
         )
-        return policy_hash(json.dumps(parts, sort_keys=True).encode())
+        for engine in parts["engines"].values():
+            if engine[
+                "managed"
+            ]:  # where Spillway itself runs an engine its port is new with each start, and decides nothing
+                engine["replicas"] = []
+        return json.dumps(parts, sort_keys=True).encode()
 
     @property
     def egress_proxy(self) -> str | None:

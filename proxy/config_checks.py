@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from compliance.rules import TYPES
+from compliance.conflicts import conflicts
+from compliance.detectors.custom import MAX_DETECTORS, CustomError, custom_patterns
+from compliance.rules import CONTRACTS, TYPES
 from engines.kinds import KINDS, Kind, UnknownKind, kind
 from engines.transport import peer_allowed
-from proxy.config_errors import Lines, Location, Mistake, dotted, line_of, nearest
+from proxy import plugins
+from proxy.config_errors import EXAMPLES, Lines, Location, Mistake, dotted, line_of, nearest
+from proxy.config_rules import detector_of, rule_of
+from proxy.surfaces import BY_NAME
 
 if TYPE_CHECKING:
-    from proxy.config import Engine, Settings
+    from proxy.config import Cost, Engine, Settings
 
 BOUNDARIES = ("local", "cloud")
 SMOKE_MODEL = "smoke-test"
-LATER_TYPES = ("phi", "pii", "name", "address", "phone", "mrn", "date")
-"""What later versions find; a rule that speaks of it now would never match."""
 _ENGINE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MODEL_NAME = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 
@@ -34,7 +37,7 @@ def check(settings: Settings, lines: Lines, cut: set[Location] | frozenset[Locat
     `cut` are the places that did not even have the right form and are missing here: what depends on them is not judged.
     """
     names = _Names(settings, cut)
-    parts = (_engines, _models, _rules, _budgets, _prices, _keys, _doors, _waits)
+    parts = (_engines, _models, _detectors, _plugins, _rules, _answers, _budgets, _prices, _keys, _doors, _waits)
     found = [row for part in parts for row in part(settings, names)]
     return [Mistake(line_of(path, lines), dotted(path), wrong, hint) for path, wrong, hint in found]
 
@@ -149,6 +152,28 @@ def _engine(path: Location, engine: Engine, row: Kind, names: _Names) -> Found:
         yield (*path, "boundary"), f"{engine.boundary!r} is no boundary", nearest(engine.boundary, BOUNDARIES)
         return
     yield from _addresses(path, engine, boundary)
+    if engine.cost is not None:
+        yield from _cost((*path, "cost"), engine.cost, boundary, names)
+
+
+def _cost(path: Location, cost: Cost, boundary: str, names: _Names) -> Found:
+    """A rate card that charges nothing would make a pool look free."""
+    watts = cost.watts
+    if boundary != "local":
+        yield (
+            path,
+            "is for a local engine; what a cloud engine costs is said by its prices",
+            "leave it out, or see prices",
+        )
+    if watts.load < watts.idle:
+        yield (*path, "watts"), "draws less under load than idle", f"such as watts: {EXAMPLES['watts']}"
+    if watts.load and not cost.kwh and names.there(*path, "kwh"):
+        yield path, "has watts, and no price for them", "give kwh: $0.12"
+    if cost.kwh and not watts.load and names.there(*path, "watts"):
+        yield path, "has a price for power, and no watts", f"give watts: {EXAMPLES['watts']}"
+    whole = all(names.there(*path, part) for part in ("purchase", "watts", "kwh", "rent", "staff"))
+    if whole and not any((cost.purchase, watts.load, cost.kwh, cost.rent, cost.staff)):
+        yield path, "names no cost", f"such as {EXAMPLES['cost']}"
 
 
 def _managed(path: Location, engine: Engine, row: Kind) -> Found:
@@ -237,13 +262,87 @@ def _models(settings: Settings, names: _Names) -> Found:
 
 
 def _rules(settings: Settings, names: _Names) -> Found:
+    tenants = {*settings.compliance.tenants, *(key.tenant for key in settings.keys.values() if key.tenant)}
+    regions = {engine.contract.region for engine in settings.engines.values() if engine.contract.region}
+    kinds = (*TYPES, *settings.compliance.detectors)
     for index, rule in enumerate(settings.compliance.rules):
+        path: Location = ("compliance", "rules", index, "when")
         for position, found in enumerate(rule.when.found):
-            where: Location = ("compliance", "rules", index, "when", "found", position)
-            if found in LATER_TYPES:
-                yield where, f"{found!r} is not found yet in this version", f"there are {', '.join(TYPES)}"
-            elif found not in TYPES:
-                yield where, f"{found!r} is nothing that is found", nearest(found, TYPES)
+            if found not in kinds:
+                yield (*path, "found", position), f"{found!r} is nothing that is found", nearest(found, kinds)
+        for name, given, known in (
+            ("surface", rule.when.surface, tuple(BY_NAME)),
+            ("target.provider", rule.when.target.provider, tuple(KINDS)),
+            ("target.boundary", rule.when.target.boundary, BOUNDARIES),
+            ("target.contract", rule.when.target.contract, CONTRACTS),
+        ):
+            for value in given:
+                if value not in known:
+                    yield (*path, *name.split(".")), f"{value!r} is no {name.split('.')[-1]}", nearest(value, known)
+        for tenant in rule.when.tenant:
+            if tenants and tenant not in tenants:  # keys of the store may bring others, unless the file names some
+                yield (*path, "tenant"), f"no key has the tenant {tenant!r}", nearest(tenant, sorted(tenants))
+        if names.whole("engines"):
+            for region in rule.when.target.region:
+                if region not in regions:
+                    wrong = f"no engine's contract has the region {region!r}"
+                    yield (*path, "target", "region"), wrong, nearest(region, sorted(regions))
+    yield from _conflicts(settings, names)
+
+
+def _detectors(settings: Settings, names: _Names) -> Found:
+    """Each is compiled and tried on its examples, one by one, so that every mistake is reported."""
+    parts = settings.compliance.detectors
+    for name, part in parts.items():
+        try:
+            custom_patterns([detector_of(name, part)])
+        except CustomError as wrong:
+            path: Location = ("compliance", "detectors", name)
+            yield (path if wrong.field == "name" else (*path, wrong.field)), wrong.problem, ""
+    if len(parts) > MAX_DETECTORS:
+        yield ("compliance", "detectors"), f"has more than {MAX_DETECTORS}", "join their patterns with |"
+
+
+def _plugins(settings: Settings, names: _Names) -> Found:
+    """Each is there and can be imported; it is loaded when the scanner is made."""
+    parts = settings.compliance.plugins
+    for index, name in enumerate(parts):
+        path: Location = ("compliance", "plugins", index)
+        if name not in plugins.names():
+            yield path, f"{name!r} is no plug-in that is installed", nearest(name, plugins.names())
+        elif name in parts[:index]:
+            yield path, f"{name!r} stands twice", "leave it out"
+        elif wrong := plugins.problem(name):
+            yield path, f"{name} {wrong}" if name in plugins.OWN else wrong, ""
+
+
+def _answers(settings: Settings, names: _Names) -> Found:
+    answers = settings.compliance.answers
+    if not answers.scan and answers.found != "pass":
+        yield ("compliance", "answers", "found"), "needs answers to be scanned", "leave scan: false out"
+
+
+def _conflicts(settings: Settings, names: _Names) -> Found:
+    """Rules that can never decide, and rules of one name, which a record could not tell apart."""
+    parts = settings.compliance.rules
+    seen: set[str] = set()
+    for index, part in enumerate(parts):
+        if part.name in seen:
+            yield ("compliance", "rules", index, "name"), "stands twice", "records name the rule that decided"
+        seen.add(part.name)
+    if not names.there("compliance", "rules"):
+        return
+    for conflict in conflicts([rule_of(part) for part in parts]):
+        where: Location = ("compliance", "rules", conflict.rule)
+        if not conflict.because:
+            yield where, f"rule {parts[conflict.rule].name!r} {conflict.why}", "leave it out"
+            continue
+        others = " and ".join(repr(parts[earlier].name) for earlier in conflict.because)
+        yield (
+            where,
+            f"rule {parts[conflict.rule].name!r} {conflict.why} rule{'s' if len(conflict.because) > 1 else ''} {others}",
+            "the first rule that matches decides: put this one first, or leave one out",
+        )
 
 
 def _budgets(settings: Settings, names: _Names) -> Found:

@@ -153,6 +153,8 @@ def test_the_policy_has_a_hash_that_changes_with_what_decides() -> None:
     assert load(GOOD, {"K": "other-key"}).policy_hash == base
     assert load(GOOD + "listen: {port: 1234}\n", {"K": "a"}).policy_hash == base
     assert load(GOOD + "compliance: {opaque: allow}\n", {"K": "a"}).policy_hash != base
+    managed = load("engines: {cpu: {kind: llama.cpp, managed: {model: smoke-test}, models: {m: {}}}}", {})
+    assert managed.with_replicas({"cpu": ("http://127.0.0.1:4711",)}).policy_hash == managed.policy_hash
 
 
 # --- what people type wrong: (text, path, what is said of it, what is said to be right) ---------------------
@@ -164,6 +166,10 @@ CLOUD = "engines: {o: {kind: openai, key: {env: K}, models: {a: {}}}}\n"
 
 def engine(part: str, *, models: str = "{a: {}}") -> str:
     return f"engines: {{g: {{kind: vllm, models: {models}, {part}}}}}\n"
+
+
+def rule(when: str) -> str:
+    return f"compliance: {{rules: [{{name: r, action: block, when: {{{when}}}}}]}}\n"
 
 
 TYPED = [
@@ -180,7 +186,7 @@ TYPED = [
     (LOCAL + "models: {x: [5]}", "models.x[0]", "must be text", "quotes"),
     (LOCAL + "models: {x: {route: true}}", "models.x.route", "must be a mapping", "small:"),
     (LOCAL + "models: {x: {route: {smal: [g/a], large: [g/a]}}}", "models.x.route.smal", "not a setting", "'small'"),
-    ("compliance: {rules: [{name: r, action: block, when: {found: card}}]}", "compliance.rules[0].when.found", "list", "[card, ssn]"),
+    ("compliance: {rules: [{name: r, action: block, when: {found: {card: 1}}}]}", "compliance.rules[0].when.found", "list", "[card, secret]"),
     ("budgets: {scope: org, limit: $5}", "budgets", "must be a list", "[{scope: org"),
     ("port: 80", "port", "is not a setting here", "'listen.port'"),
     ("engine: {}", "engine", "is not a setting", "'engines'"),
@@ -212,6 +218,23 @@ TYPED = [
     ("engines: {g: {kind: llama.cpp, managed: {model: smoke-test}, replicas: ['http://127.0.0.1:1'], models: {a: {}}}}", "engines.g.managed", "beside replicas", "one of them"),
     ("engines: {g: {kind: vLLM, replicas: ['http://127.0.0.1:1'], models: {a: {}}}}", "engines.g.kind", "no engine kind", "'vllm'"),
     ("engines: {\"a\\nb\": {kind: openai, key: {env: K}, models: {a: {}}}}", "engines.a\nb", "letters, digits", ""),
+    # rate cards
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {}"), "engines.g.cost", "names no cost", "purchase: $60000"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {purchase: 60000}"), "engines.g.cost.purchase", "in dollars", "write $60000"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {purchase: $1, life_years: 0}"), "engines.g.cost.life_years", "at least 0.25", ""),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {purchase: $1, life_years: 4y}"), "engines.g.cost.life_years", "must be a number", "without a unit"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {purchase: $1, residual: 0.1}"), "engines.g.cost.residual", "in percent", "write 10%"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {purchase: $1, financing: 5}"), "engines.g.cost.financing", "in percent", "write 5%"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {kwh: $1, watts: {idle: 9, load: 5}}"), "engines.g.cost.watts", "less under load", "watts:"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {kwh: $1, watts: {idle: -9, load: 5}}"), "engines.g.cost.watts.idle", "at least 0", ""),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {watts: 1400, kwh: $1}"), "engines.g.cost.watts", "must be a mapping", "load: 1400"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {watts: {load: 5}}"), "engines.g.cost", "no price for them", "kwh: $0.12"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {kwh: $0.12}"), "engines.g.cost", "no watts", "watts:"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {purchase: $1, pue: 0.9}"), "engines.g.cost.pue", "at least 1", ""),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {rent: $500}"), "engines.g.cost.rent", "a month", "write $500/month"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {staff: $6000/year}"), "engines.g.cost.staff", "a month", "write $500/month"),
+    (engine("replicas: ['http://127.0.0.1:1'], cost: {price: $1}"), "engines.g.cost.price", "is not a setting", ""),
+    ("engines: {o: {kind: openai, key: {env: K}, models: {a: {}}, cost: {rent: $1/month}}}", "engines.o.cost", "for a local engine", "prices"),
     # targets
     (LOCAL + "models: {x: [a]}", "models.x[0]", "no engine/model", "'g/a'"),
     (LOCAL + "models: {x: [g]}", "models.x[0]", "no engine/model", "'g/a'"),
@@ -229,12 +252,27 @@ TYPED = [
     (f"keys: {{k: {{hash: '{HASH}'}}, l: {{hash: '{HASH}'}}}}", "keys.l.hash", "also that of 'k'", ""),
     (f"keys: {{k: {{hash: '{'0' * 64}'}}}}", "keys.k.hash", "sha256:", "before the hash"),
     ("audit: {key: {env: K}}", "audit.key", "is a file", "{file: ./audit.key}"),
+    # rules
+    (rule("found: [sssn]"), "compliance.rules[0].when.found[0]", "nothing that is found", "'ssn'"),
+    (rule("surface: chat"), "compliance.rules[0].when.surface", "no surface", ""),
+    (rule("target: {provider: opnai}"), "compliance.rules[0].when.target.provider", "no provider", "'openai'"),
+    (rule("target: {boundary: clod}"), "compliance.rules[0].when.target.boundary", "no boundary", "'cloud'"),
+    (rule("target: {contract: bba}"), "compliance.rules[0].when.target.contract", "no contract", "'baa'"),
+    (rule("target: {region: eu}"), "compliance.rules[0].when.target.region", "no engine's contract", ""),
+    ("compliance: {tenants: {clinic: {}}, rules: [{name: r, action: block, when: {tenant: clinc}}]}", "compliance.rules[0].when.tenant", "no key has the tenant", "'clinic'"),
+    (rule("cel: 'found =='"), "compliance.rules[0].when.cel", "no expression in CEL", "in found"),
+    (rule("cel: 'user == 1'"), "compliance.rules[0].when.cel", "speaks of 'user'", "tenant"),
+    (rule("cel: 'target.baas'"), "compliance.rules[0].when.cel", "a field that is not there", "baa"),
+    (rule("cel: 'tenant'"), "compliance.rules[0].when.cel", "neither true nor false", "tenant =="),
+    (rule("cel: 'is_home(tenant)'"), "compliance.rules[0].when.cel", "has not got", ""),
+    ("compliance: {rules: [{name: r, action: block}, {name: r, when: {found: ssn}, action: allow}]}", "compliance.rules[1].name", "stands twice", ""),
+    ("compliance: {rules: [{name: all, action: block}, {name: some, when: {found: ssn}, action: allow}]}", "compliance.rules[1]", "'some' is never reached, because of rule 'all'", "first"),
+    ("compliance: {rules: [{name: a, when: {found: ssn}, action: block}, {name: b, when: {found: ssn}, action: allow}]}", "compliance.rules[1]", "'b' contradicts rule 'a'", "first"),
+    ("compliance: {answers: {scan: false, found: mask}}", "compliance.answers.found", "needs answers to be scanned", "leave scan"),
+    (engine("replicas: ['http://127.0.0.1:1'], contract: {baa: {until: 2027-02-30}}"), "engines.g.contract.baa.until", "must be a day", "2027-03-31"),
     # of later versions
     ("budgets: [{scope: team/x, limit: $5}]", "budgets[0].scope", "not there yet", "org"),
     ("budgets: [{limit: $5, soft: [50%]}]", "budgets[0].soft", "not there yet", "leave it out"),
-    ("compliance: {rules: [{name: r, action: redact}]}", "compliance.rules[0].action", "not there yet", "keep_local"),
-    ("compliance: {rules: [{name: r, action: block, when: {found: [phi]}}]}", "compliance.rules[0].when.found[0]", "not found yet", "ssn"),
-    (engine("replicas: ['http://127.0.0.1:1'], cost: {}"), "engines.g.cost", "not there yet", "leave it out"),
     ("audit: {retention: 6y}", "audit.retention", "not there yet", "leave it out"),
 ]  # fmt: skip
 
@@ -437,3 +475,11 @@ def test_the_meaning_says_what_happens_and_not_what_was_written() -> None:
     assert "rule r: card found for tenant a or b: block" in lines
     assert any("what cannot be scanned is refused" in line for line in lines)
     assert any("stop at $500.00 a month" in line for line in lines)
+    rule = "{name: r, action: redact, when: {found: [phi], health: true, key: k, target: {region: eu, contract: [baa, zero_retention]}, cel: 'true'}}"
+    lines = meaning(load("engines: {e: {kind: vllm, replicas: ['http://127.0.0.1:9'], models: {m: {}}, contract: {region: eu}}}\n"
+                         f"compliance: {{tenants: {{t: {{context: health}}}}, rules: [{rule}]}}", {}))  # fmt: skip
+    assert (
+        "rule r: phi found under health context for key k towards a target of region eu, baa and zero_retention in force"
+        " where true: redact" in lines
+    )
+    assert "tenant t: every request counts as under health context" in lines
