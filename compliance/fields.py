@@ -24,6 +24,8 @@ NUMBER_DIGITS = 9
 """Digits of the shortest number that is an identifier.  One that is shorter by leading zeros gets them back."""
 
 _LEAST_NUMBER: int = 10 ** (NUMBER_DIGITS - 3)
+_MOST_GROUPS = 19
+_CARD_DIGITS = (13, 19)
 _SHORT = 255
 """Characters up to which a string is scanned as text, whatever it looks like."""
 
@@ -44,7 +46,6 @@ _OPAQUE_TYPES = frozenset(
 _BASE64_KEYS = ("data", "file_data")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
 _EMBEDDED_BASE64 = re.compile(r";base64,[A-Za-z0-9+/_=-]{64}")
-_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 # Field names of the dialects themselves; any other key was chosen by a caller and is stored as `*`.
 KNOWN_KEYS = frozenset(
@@ -59,7 +60,7 @@ KNOWN_KEYS = frozenset(
     tool_calls tool_choice tool_use_id tools top_k top_logprobs top_p type url user user_id
     """.split()  # noqa: SIM905  a list of words reads best as words
 )
-_CALLERS = frozenset({"metadata", "parameters", "input_schema", "schema", "logit_bias", "arguments"})
+CALLERS = frozenset({"metadata", "parameters", "input_schema", "schema", "logit_bias", "arguments"})
 """Below these every key is the caller's own."""
 _LANES = {
     "arguments": "tool_arguments",
@@ -104,9 +105,7 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
         add(value)
         if "\\" in value:
             inner = _decoded(value)
-            if type(inner) is str:
-                add(inner)
-            elif inner is not None:
+            if inner is not None:
                 _collect(inner, fields, add, "", depth + 1)
     elif kind is dict:
         if depth >= MAX_DEPTH:
@@ -121,6 +120,8 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
             raise TooDeep
         if key == "input" and value and is_tokens(value):
             fields.opaque += 1
+        elif value and type(value[0]) is int and (digits := digits_of(value)) is not None:
+            add(digits)
         for item in value:
             _collect(item, fields, add, key, depth + 1)
     elif (kind is int or kind is float) and (value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
@@ -147,13 +148,15 @@ def _located(value: Any, path: str, key: str, lane: str, callers: bool, depth: i
             shown = name if name in KNOWN_KEYS and not callers else "*"
             below = f"{path}.{shown}" if path else shown
             inside = lane if callers or (name == "input" and path == "") else _LANES.get(name, lane)
-            yield TextField(below, inside, name)
+            yield TextField(below, inside, name, key=True)
             yield from _located(
-                item, below, name, inside, callers or name in _CALLERS or (name == "input" and path != ""), depth + 1
+                item, below, name, inside, callers or name in CALLERS or (name == "input" and path != ""), depth + 1
             )
     elif kind is list:
         if key == "input" and value and is_tokens(value):
             yield TextField(path, "opaque", "")
+        elif value and type(value[0]) is int and (digits := digits_of(value)) is not None:
+            yield TextField(path, lane, digits, exact=False)
         for index, item in enumerate(value):
             yield from _located(item, f"{path}[{index}]", key, lane, callers, depth + 1)
     elif (kind is int or kind is float) and (value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
@@ -170,11 +173,9 @@ def _located_string(value: str, path: str, key: str, lane: str, depth: int) -> I
     yield TextField(path, lane, value)
     if "\\" in value:
         inner = _decoded(value)
-        if type(inner) is str:
-            yield TextField(path, lane, inner, exact=False)
-        elif inner is not None:
+        if inner is not None:
             for field in _located(inner, path, "", lane, True, depth + 1):
-                yield TextField(field.path, field.lane, field.text, exact=False)
+                yield TextField(field.path, field.lane, field.text, exact=False, key=field.key)
 
 
 def _lane_of(value: dict[str, Any], lane: str) -> str:
@@ -185,7 +186,7 @@ def _lane_of(value: dict[str, Any], lane: str) -> str:
 
 
 def _decoded(text: str) -> Any:
-    """What the escapes of `text` hide: a JSON value, or the text without them; None where they hide nothing."""
+    """The JSON value that `text` is, or None."""
     if text.lstrip()[:1] in ("{", "["):
         try:
             return msgspec.json.decode(text)
@@ -193,8 +194,7 @@ def _decoded(text: str) -> Any:
             pass
         except RecursionError:
             raise TooDeep from None
-    plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text) if "\\u" in text else text
-    return plain if plain != text else None
+    return None
 
 
 def _number(value: int | float) -> str:
@@ -223,6 +223,21 @@ def _base64(text: str, key: str) -> tuple[int, bool]:
     if (start > 7 or key in _BASE64_KEYS) and _BASE64.fullmatch(text, start):
         return 1, False
     return (1 if _EMBEDDED_BASE64.search(text) else 0), True
+
+
+def is_text(text: str, key: str) -> bool:
+    """Is a string that stands under `key` scanned as text?  Else it is opaque to its last character."""
+    return ((len(text) <= _SHORT or ";base64," not in text) and key not in _BASE64_KEYS) or _base64(text, key)[1]
+
+
+def digits_of(value: list[Any]) -> str | None:
+    """The digits of a list of whole numbers that could be one number in pieces: a card's, or three groups of an SSN."""
+    if len(value) > _MOST_GROUPS or not all([type(item) is int and 0 <= item < _LEAST_NUMBER for item in value]):
+        return None
+    digits = "".join(map(str, value))
+    if _CARD_DIGITS[0] <= len(digits) <= _CARD_DIGITS[1]:
+        return digits
+    return digits if len(digits) == NUMBER_DIGITS and len(value) in (3, NUMBER_DIGITS) else None
 
 
 def is_tokens(value: list[Any]) -> bool:

@@ -6,65 +6,208 @@ All strings of a request are joined and scanned once; only on a hit are paths an
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import re2
+from msgspec import Struct
 
+from compliance.detectors.automaton import MAX_SPANS, Automaton, apart
+from compliance.detectors.company import together, united
+from compliance.detectors.forms import Form, Forms
+from compliance.detectors.health import HealthContext
 from compliance.detectors.patterns import Patterns, Span
 from compliance.fields import Fields, collect, located
 from compliance.model import Finding
+from compliance.splits import across, may_go_on
 
 SEPARATOR = "\n"
 """Between fields.  No shape reaches over it but a label's gap: a key may label the value that follows it."""
 
 MAX_CHARS = 64 << 20
 """Characters of one request that are scanned, decoded forms included.  More than that is not called clean."""
-WINDOW = 2048
-"""Characters of an answer that are gathered before they are scanned."""
-PIECES = 32
-"""Pieces after which they are joined: a string of a few characters takes ten times its length."""
-CARRY = 256
-"""Characters kept from one window to the next: longer than any identifier with its label, but for a token."""
-MAX_LANES = 64
 MAX_FINDINGS = 256
 """Findings recorded of one request; more of them change no verdict."""
+
+PEOPLE = frozenset(("name", "place", "address"))
+"""Kinds that detectors tell from what surrounds them, which a form may have changed without hiding anything."""
 
 _BROKEN = (re2.error, UnicodeError, ValueError, RuntimeError, RecursionError, MemoryError)
 """What a detector may raise.  Each of them makes a finding: a text that was not scanned is not clean."""
 
 
+class NotScanned(Exception):
+    """A text was not scanned to its end: it must not be called clean."""
+
+
+class Detector(Protocol):
+    """Finds identifiers in a text.  Thread-safe and deterministic; what it raises is a finding of its own."""
+
+    def find(self, text: str) -> list[Span]:
+        """Spans in code points of `text`, in order."""
+        ...
+
+
+class Inspection(Struct, frozen=True, gc=False):
+    """What was found in a request, and whether it speaks of care, of its payment or of claims."""
+
+    findings: tuple[Finding, ...] = ()
+    health: bool = False
+
+
+NOTHING = Inspection()
+IN_HEALTH = Inspection(health=True)
+
+
+QUICK = 4096
+"""Characters in which the fast tier looks for names in less than a millisecond."""
+QUICK_LEARNED = 512
+"""The same with the learned tier."""
+
+
 class Scanner:
-    """Finds identifiers in requests and answers.  Thread-safe."""
+    """Finds identifiers in requests and answers.  Thread-safe.
 
-    def __init__(self, patterns: Patterns | None = None, *, max_chars: int = MAX_CHARS) -> None:
+    `patterns` look at every text.  `people` find names and places (the fast tier, the learned one, plugged-in ones);
+    these identify somebody only beside health context, so they look at nothing else, unless `always` is set because
+    a rule asks for them everywhere.  `quick`: characters in which they find them in about a millisecond.
+    """
+
+    def __init__(
+        self,
+        patterns: Detector | None = None,
+        people: Sequence[Detector] = (),
+        context: HealthContext | None = None,
+        *,
+        max_chars: int = MAX_CHARS,
+        quick: int = QUICK,
+        always: bool = False,
+    ) -> None:
         self._patterns = patterns or Patterns()
+        self._people = tuple(people)
         self._max_chars = max_chars
+        self._quick = quick
+        self._always = always
+        self._health = context or HealthContext()
+        self._forms = Forms()
 
-    def inspect(self, body: Any) -> tuple[Finding, ...]:
-        """The findings of a parsed request body.  A body that cannot be scanned gives `scan_failed`."""
+    def inspect(self, body: Any, *, health: bool = False) -> Inspection:
+        """The findings of a parsed request body.  A body that cannot be scanned gives `scan_failed`.
+
+        `health`: there is health context whatever the text says, because the tenant is tagged with it.
+        """
+        seen = self._inspect(body, health, self._max_chars)
+        assert seen is not None
+        return seen
+
+    def glance(self, body: Any, *, health: bool = False) -> Inspection | None:
+        """`inspect`, where it takes about a millisecond; None where names are to be looked for in more than `quick`."""
+        return self._inspect(body, health, self._quick)
+
+    def _inspect(self, body: Any, health: bool, quick: int) -> Inspection | None:
         try:
             fields = collect(body)
             text = SEPARATOR.join(fields.strings)
             if len(text) > self._max_chars:
-                return (_failed(""),)
-            spans = self._patterns.find(text)
-            return _place(body, fields, spans) if spans or fields.opaque else ()
+                return FAILED
+            forms = list(self._forms.of(text, fields.strings))
+            tagged = health
+            health = health or any([self._health.health_context(t) for t in (text, *[form.text for form in forms])])
+            if len(text) > quick and self._people and (health or self._always):
+                return None
+            spans = self._identifying(text, forms, health, tagged)
+            if may_go_on(fields.strings):
+                where = [field for field in located(body) if field.lane != "opaque"]
+                spans += across(where, body, lambda text: self._whole(text, health), spans)
+            if not spans and not fields.opaque:
+                return IN_HEALTH if health else NOTHING
+            return Inspection(_place(body, fields, spans), health)
         except _BROKEN:
-            return (_failed(""),)
+            return FAILED
 
-    def inspect_text(self, text: str, path: str = "") -> tuple[Finding, ...]:
+    def inspect_text(self, text: str, path: str = "", *, health: bool = False) -> tuple[Finding, ...]:
         """The findings of one text."""
         if len(text) > self._max_chars:
             return (_failed(path),)
         try:
-            return tuple([Finding(s.type, path, s.start, s.end, s.confidence) for s in self._patterns.find(text)])
+            spans = self._identifying(text, list(self._forms.of(text)), health, health)
+            return tuple([Finding(s.type, path, s.start, s.end, s.confidence) for s in spans])
         except _BROKEN:
             return (_failed(path),)
+
+    def spans(self, text: str, parts: Sequence[str] = (), *, health: bool = False) -> list[Span]:
+        """Every identifier of a text, in code points: for whoever replaces them.  Raises `NotScanned`.
+
+        `parts`: what was joined to `text` with `SEPARATOR`, if it was.
+        """
+        if len(text) > self._max_chars:
+            raise NotScanned
+        try:
+            spans = self._look(text, health, most=len(text) + 1)
+            forms = list(self._forms.of(text, parts))
+            for form in forms:
+                spans += self._hidden(form, health, most=len(text) + 1)[1]
+            return apart(spans) if forms else spans
+        except _BROKEN:
+            raise NotScanned from None
+
+    def _whole(self, text: str, health: bool) -> list[Span]:
+        """What stands in a short text or in a form of it."""
+        spans = self._look(text, health)
+        for form in self._forms.of(text):
+            spans += self._hidden(form, health)[1]
+        return spans
+
+    def _identifying(self, text: str, forms: Sequence[Form], health: bool, tagged: bool) -> list[Span]:
+        """What stands in `text` or in a form of it, as spans of `text`; nothing where all of it needs company."""
+        spans = self._look(text, health)
+        identifies = bool(together(text, spans, tagged=tagged))
+        for form in forms:
+            there, here = self._hidden(form, health)
+            identifies = identifies or bool(together(form.text, there, tagged=tagged))
+            spans += here
+        if not identifies:
+            return []
+        return apart(spans) if forms else spans
+
+    def _look(self, text: str, health: bool, most: int = MAX_SPANS) -> list[Span]:
+        """What all detectors find in one text."""
+        patterns = self._patterns
+        spans = patterns.find(text, most=most) if isinstance(patterns, Automaton) else patterns.find(text)
+        if self._people and (health or self._always):
+            before = len(spans)
+            for detector in self._people:
+                spans += detector.find(text)
+            if len(spans) > before:
+                spans = apart(united(spans))
+        return spans
+
+    def _hidden(self, form: Form, health: bool, most: int = MAX_SPANS) -> tuple[list[Span], list[Span]]:
+        """(spans of a form, the same as spans of the text), without the people of what stands in both alike."""
+        spans = [
+            span
+            for span in self._look(form.text, health, most)
+            if span.type not in PEOPLE or form.changed(span.start, span.end)
+        ]
+        return spans, form.back(spans)
 
 
 def _failed(path: str) -> Finding:
     return Finding("scan_failed", path, 0, 0)
+
+
+FAILED = Inspection((_failed(""),), health=True)
+"""What was not scanned, or not to its end."""
+
+
+def _bounded(spans: list[Span]) -> list[Span]:
+    """At most `MAX_FINDINGS`, and one of each kind beside: a kind that is not recorded would not be judged."""
+    if len(spans) <= MAX_FINDINGS:
+        return spans
+    first = {span.type: span for span in reversed(spans)}
+    later = [span for span in spans[MAX_FINDINGS:] if first.get(span.type) is span]
+    return spans[:MAX_FINDINGS] + later
 
 
 def _place(body: Any, fields: Fields, spans: list[Span]) -> tuple[Finding, ...]:
@@ -73,84 +216,17 @@ def _place(body: Any, fields: Fields, spans: list[Span]) -> tuple[Finding, ...]:
     opaque = [Finding("opaque", field.path, 0, 0) for field in where if field.lane == "opaque"]
     where = [field for field in where if field.lane != "opaque"]
     if len(where) != len(fields.strings):  # the two walks disagree: found all the same, without a place
-        return tuple([Finding(span.type, "", 0, 0, span.confidence) for span in spans[:MAX_FINDINGS]] + opaque)
+        return tuple([Finding(span.type, "", 0, 0, span.confidence) for span in _bounded(spans)] + opaque)
     starts = list(accumulate((len(text) + len(SEPARATOR) for text in fields.strings), initial=0))
     findings = []
-    for span in spans[:MAX_FINDINGS]:
+    for span in _bounded(spans):
         index = bisect_right(starts, span.start) - 1
-        field, offset = where[index], starts[index]
-        start, end = (span.start - offset, span.end - offset) if field.exact else (0, 0)
-        findings.append(Finding(span.type, field.path, start, min(end, len(field.text)), span.confidence))
+        while index < len(where) and starts[index] < span.end:
+            field, offset = where[index], starts[index]
+            start, end = max(span.start - offset, 0), min(span.end - offset, len(field.text))
+            whole = span.end <= offset + len(SEPARATOR) + len(field.text) and span.start >= offset
+            if start < end and (whole or not field.key):  # between the halves of a value, a key is no part of it
+                start, end = (start, end) if field.exact else (0, 0)
+                findings.append(Finding(span.type, field.path, start, end, span.confidence))
+            index += 1
     return tuple(findings + opaque[:MAX_FINDINGS])
-
-
-class _Lane:
-    """The end of one lane's text: what was not scanned yet, after what was."""
-
-    __slots__ = ("base", "parts", "size")
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.size = 0
-        self.base = 0  # where `parts` begin in the whole lane, in characters
-
-
-class AnswerScanner:
-    """Scans an answer as it streams, lane by lane, in windows that overlap.  It counts; it holds nothing back.
-
-    Offsets are not kept: a finding's path is its lane, its end how many there were.  Memory is bounded by
-    `MAX_LANES` windows.
-    """
-
-    __slots__ = ("_counts", "_ends", "_lanes", "_scanner")
-
-    def __init__(self, scanner: Scanner) -> None:
-        self._scanner = scanner
-        self._lanes: dict[str, _Lane] = {}
-        self._ends: dict[tuple[str, str], int] = {}
-        self._counts: dict[tuple[str, str], int] = {}
-
-    def feed(self, lane: str, text: str) -> None:
-        """More text of one lane (text, tool_arguments, reasoning)."""
-        state = self._lanes.get(lane)
-        if state is None:
-            if len(self._lanes) >= MAX_LANES:
-                self._counts["scan_failed", "*"] = 1
-                return
-            state = self._lanes[lane] = _Lane()
-        state.parts.append(text)
-        state.size += len(text)
-        if state.size >= WINDOW:
-            self._scan(lane, state, last=False)
-        elif len(state.parts) >= PIECES:
-            state.parts = ["".join(state.parts)]
-
-    def skip(self, lane: str) -> None:
-        """Something of a lane could not be read: it is a finding, since not scanned is not clean."""
-        self._counts["opaque", lane] = self._counts.get(("opaque", lane), 0) + 1
-
-    def flush(self) -> tuple[Finding, ...]:
-        """The findings of the whole answer."""
-        for lane, state in self._lanes.items():
-            self._scan(lane, state, last=True)
-        return tuple([Finding(kind, lane, 0, count) for (kind, lane), count in self._counts.items()])
-
-    def _scan(self, lane: str, state: _Lane, *, last: bool) -> None:
-        """Count what is whole.  What touches the end may go on: it is kept, with its label, for the next window."""
-        text = "".join(state.parts)
-        final = len(text) if last else len(text) - 2
-        cut = len(text) - CARRY
-        for finding in self._scanner.inspect_text(text, lane):
-            key = finding.type, lane
-            if finding.start < 2 and state.base and finding.type != "scan_failed":
-                continue  # cut off at its left: the window before has seen it whole
-            begin = finding.start - CARRY // 2
-            if finding.end > final and len(text) - begin <= WINDOW // 2:
-                cut = min(cut, begin)
-            elif finding.type == "scan_failed" or state.base + finding.start >= self._ends.get(key, 0):
-                self._counts[key] = self._counts.get(key, 0) + 1
-                self._ends[key] = state.base + finding.end
-        cut = len(text) if last else max(cut, 0)
-        state.base += cut
-        state.parts = [text[cut:]]
-        state.size = len(text) - cut

@@ -16,6 +16,8 @@ from engines.model import DialectName, Operation
 
 OPENAI_PATHS = {Operation.CHAT: "/v1/chat/completions", Operation.EMBEDDINGS: "/v1/embeddings"}
 ANTHROPIC_PATHS = {Operation.CHAT: "/v1/messages", Operation.COUNT_TOKENS: "/v1/messages/count_tokens"}
+COUNTING_PATHS = {**OPENAI_PATHS, Operation.COUNT_TOKENS: ANTHROPIC_PATHS[Operation.COUNT_TOKENS]}
+"""Of engines of OpenAI's dialect that count tokens for Anthropic's clients."""
 CHAT = frozenset({"chat", "tools", "json_mode", "json_schema"})
 
 
@@ -35,7 +37,7 @@ class Kind(Struct, frozen=True):
     health_path: str | None = "/v1/models"
     load_path: str | None = None  # its own gauges
     headers: tuple[tuple[str, str], ...] = ()  # sent unless the client's own stands
-    # Operations answered in another dialect than the kind's own: llama.cpp counts tokens for Anthropic's clients.
+    # Operations answered in another dialect than the kind's own: vLLM and llama.cpp count tokens for Anthropic's clients.
     foreign: Mapping[Operation, DialectName] = {}
     # llama.cpp says keep-alive on a stream and closes right after it: pooled reuse fails every second time.
     reuse_after_stream: bool = True
@@ -51,12 +53,13 @@ KINDS: Mapping[str, Kind] = {
     row.name: row
     for row in (
         Kind(
-            name="vllm", title="vLLM", dialect="openai", paths=OPENAI_PATHS, capabilities=CHAT | {"logprobs"}, port=8000,
-            health_path="/health", load_path="/metrics", sampling_extensions=True,
+            name="vllm", title="vLLM", dialect="openai", paths=COUNTING_PATHS,
+            capabilities=CHAT | {"logprobs", "count_tokens"}, port=8000, health_path="/health", load_path="/metrics",
+            foreign={Operation.COUNT_TOKENS: "anthropic"}, sampling_extensions=True,
         ),
         Kind(
             name="llama.cpp", title="llama.cpp server", dialect="openai",
-            paths={**OPENAI_PATHS, Operation.COUNT_TOKENS: ANTHROPIC_PATHS[Operation.COUNT_TOKENS]},
+            paths=COUNTING_PATHS,
             capabilities=CHAT | {"logprobs", "count_tokens"}, port=8080, health_path="/health", load_path="/slots",
             foreign={Operation.COUNT_TOKENS: "anthropic"}, reuse_after_stream=False, sampling_extensions=True,
         ),

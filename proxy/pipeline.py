@@ -13,14 +13,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from compliance.journal import JournalError
-from compliance.model import Finding, Verdict
-from compliance.rules import Ruleset
-from compliance.scan import Scanner
+from compliance.model import Verdict
+from compliance.rules import CLOUD, HOME, Facts, Fixed, Ruleset, Ruling
+from compliance.scan import FAILED, Scanner
 from engines.base import Dialect
 from engines.catalog import Catalog, Entry
-from engines.errors import EngineRefused, Untranslatable
+from engines.errors import AnswerBlocked, EngineRefused, Untranslatable
 from engines.model import BadRequest, ErrorInfo, Request
 from proxy.attempts import Attempts, Failure, answer_headers, passed_headers
 from proxy.auth import Keyring, Principal, credential, host_allowed
@@ -35,10 +36,12 @@ from proxy.surfaces import ANTHROPIC_MODELS, MODELS_PATH, OPENAI_MODELS, POSTS, 
 
 log = logging.getLogger("spillway")
 
+DAY = 86_400_000_000
+"""Microseconds."""
 OFF_LOOP_BYTES = 32 * 1024
-"""Bodies above this are parsed and scanned in a thread."""
+"""Bodies above this are scanned in a thread, whatever is in them."""
 
-NOT_SCANNED = Verdict("keep_local", rule="not scanned: every candidate is local")
+NOT_SCANNED = Fixed(Verdict("keep_local", rule="not scanned: every candidate is local"))
 """Never called clean (law 8): it stays where it is."""
 
 _JSON: Header = (b"content-type", b"application/json")
@@ -62,6 +65,7 @@ class Pipeline:
         next_id: Callable[[], str],
         scan_deadline: float,
         scan_when_needed: bool,
+        clinical: frozenset[str],
     ) -> None:
         self._loop = loop
         self._keyring = keyring
@@ -75,6 +79,7 @@ class Pipeline:
         self._next_id = next_id
         self._scan_deadline = scan_deadline
         self._scan_when_needed = scan_when_needed
+        self._clinical = clinical  # tenants whose every request has health context
         self.draining = False
 
     async def serve(self, inbound: Inbound, sink: ClientSink) -> None:
@@ -112,10 +117,13 @@ class Pipeline:
         request = exchange.request = await self._parse(exchange)
         self._recorder.identify(exchange)
         entry = self._find_model(principal, request)
-        exchange.verdict = await self._classify(request, principal, entry)
-        if exchange.verdict.action == "block":
+        exchange.ruling = await self._classify(exchange, request, principal, entry)
+        exchange.verdict = exchange.ruling.on(CLOUD)
+        if exchange.verdict.action == "block" and exchange.ruling.on(HOME).action == "block":
             raise Refusal("policy_blocked", f"This request may not be sent anywhere (rule {exchange.verdict.rule!r}).")
         decision, targets = await self._chooser.choose(exchange, entry)
+        while not await self._attempts.ready(exchange, decision, targets):
+            decision, targets = await self._chooser.choose(exchange, entry)  # it cannot be redacted for the first one
         try:
             await self._attempts.run(exchange, decision, targets)
         except OutOfBudget as broke:
@@ -177,18 +185,30 @@ class Pipeline:
             )
         return entry
 
-    async def _classify(self, request: Request, principal: Principal, entry: Entry) -> Verdict:
+    async def _classify(self, exchange: Exchange, request: Request, principal: Principal, entry: Entry) -> Ruling:
         if self._scan_when_needed and entry.local_only:
             return NOT_SCANNED
-        if len(request.raw) <= OFF_LOOP_BYTES:
-            findings = self._scanner.inspect(request.body)
-        else:
+        tagged = principal.tenant in self._clinical
+        seen = self._scanner.glance(request.body, health=tagged) if len(request.raw) <= OFF_LOOP_BYTES else None
+        if seen is None:
             try:
                 async with asyncio.timeout(self._scan_deadline):
-                    findings = await self._loop.run_in_executor(None, self._scanner.inspect, request.body)
+                    seen = await self._loop.run_in_executor(
+                        None, partial(self._scanner.inspect, request.body, health=tagged)
+                    )
             except TimeoutError:
-                findings = (Finding("scan_failed", "", 0, 0),)
-        return self._ruleset.verdict(findings, tenant=principal.tenant)
+                seen = FAILED
+        assert exchange.surface is not None
+        exchange.facts = Facts(
+            tenant=principal.tenant or "",
+            application=principal.project,
+            key=principal.name,
+            surface=exchange.surface.name,
+            model=request.model,
+            health=seen.health,
+            today=exchange.at // DAY,
+        )
+        return self._ruleset.judge(seen.findings, exchange.facts)
 
     # --- answers that are Spillway's own -----------------------------------------------------------------
 
@@ -201,6 +221,9 @@ class Pipeline:
         """Every candidate failed: the last engine's own words where the dialects match, else ours."""
         error = failure.error
         target = exchange.attempts[-1].target if exchange.attempts else None
+        if not any([attempt.recorded for attempt in exchange.attempts]):  # no engine was asked: it is a refusal (law 12)
+            info = failure_info(error)
+            exchange.refused, exchange.refused_status = info.code or error.code, info.status
         if (
             failure.same_dialect
             and isinstance(error, EngineRefused)
@@ -210,7 +233,7 @@ class Pipeline:
             status, headers, body = error.upstream
             exchange.sink.whole(status, [*passed_headers(headers), *answer_headers(exchange, target)], body)
             return
-        self._answer(exchange, failure_info(error), final=isinstance(error, Untranslatable))
+        self._answer(exchange, failure_info(error), final=isinstance(error, (Untranslatable, AnswerBlocked)))
 
     def _answer(self, exchange: Exchange, info: ErrorInfo, *, final: bool) -> None:
         sink = exchange.sink

@@ -437,3 +437,13 @@ async def test_the_anthropic_stream_of_an_anthropic_cloud_passes_byte_for_byte(t
             (received,) = cloud.requests
             assert received.headers["x-api-key"] == "theirs"
             assert received.headers["anthropic-beta"] == "a-1" and received.path == "/v1/messages?beta=true"
+
+
+async def test_law_12_what_no_engine_could_be_asked_for_is_a_refusal_in_the_log(tmp_path: Path) -> None:
+    async with ScriptedEngine(answering(completion())) as home, running(config(home.url), tmp_path) as spillway:
+        body = {**CHAT, "max_tokens": 5, "container": "c_1"}  # nothing of OpenAI's dialect says that
+        answer = await ask(spillway.port, "/v1/messages", body)
+        assert answer.status == 400
+        (refused,) = records(spillway, Refused)
+        assert (refused.request, refused.code) == (answer.headers["x-spillway-request-id"], "untranslatable")
+        assert not home.requests

@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from compliance.answers import AnswerScanner
 from compliance.fields import KNOWN_KEYS, MAX_DEPTH, collect, located
-from compliance.rules import Rule, Ruleset
-from compliance.scan import AnswerScanner, Scanner
+from compliance.rules import CLOUD, Facts, Rule, Ruleset
+from compliance.scan import Scanner
 
 SCANNER = Scanner()
 SAFE = Ruleset()
@@ -109,9 +110,9 @@ def planted(draw: st.DrawFn) -> tuple[str, str, Any]:
 @given(planted())
 def test_law_01_an_identifier_anywhere_keeps_the_request_local(case: tuple[str, str, Any]) -> None:
     kind, place, body = case
-    found = SCANNER.inspect(body)
+    found = SCANNER.inspect(body).findings
     assert kind in {finding.type for finding in found}, place
-    verdict = SAFE.verdict(found, tenant=None)
+    verdict = SAFE.judge(found, Facts(health=True)).on(CLOUD)
     assert verdict.allows("local")
     assert not verdict.allows("cloud")
 
@@ -120,14 +121,16 @@ def test_law_01_an_identifier_anywhere_keeps_the_request_local(case: tuple[str, 
 def test_law_01_a_labelled_number_needs_no_quotes(ssn: str, label: str) -> None:
     number = int(ssn.replace("-", ""))
     assume(number >= 1_000_000)
-    assert [finding.type for finding in SCANNER.inspect({"metadata": {label: number}})] == ["ssn"]
-    assert [finding.type for finding in SCANNER.inspect({"arguments": json.dumps({label: f"{number:09d}"})})] == ["ssn"]
+    assert [finding.type for finding in SCANNER.inspect({"metadata": {label: number}}).findings] == ["ssn"]
+    assert [
+        finding.type for finding in SCANNER.inspect({"arguments": json.dumps({label: f"{number:09d}"})}).findings
+    ] == ["ssn"]
 
 
 @given(planted())
 def test_law_11_no_finding_carries_what_was_found_or_a_key_that_the_caller_chose(case: tuple[str, str, Any]) -> None:
     _, _, body = case
-    for finding in SCANNER.inspect(body):
+    for finding in SCANNER.inspect(body).findings:
         names = [name for name in re.split(r"\.|\[\d+\]", finding.path) if name]
         assert set(names) <= KNOWN_KEYS | {"*"}
 
@@ -146,7 +149,7 @@ def test_offsets_lie_within_their_field(case: tuple[str, str, Any]) -> None:
     by_path: dict[str, list[str]] = {}
     for field in located(body):
         by_path.setdefault(field.path, []).append(field.text)
-    for finding in SCANNER.inspect(body):
+    for finding in SCANNER.inspect(body).findings:
         if (finding.start, finding.end) != (0, 0):
             assert any(0 <= finding.start < finding.end <= len(text) for text in by_path[finding.path])
 
@@ -166,9 +169,9 @@ permissive = Ruleset([Rule("everything may leave", "allow", frozenset({"card", "
 @given(opaque_parts, st.lists(values, max_size=3), st.integers(0, 3))
 def test_law_08_what_cannot_be_scanned_stays(part: Any, others: list[Any], at: int) -> None:
     content = [*others[:at], part, *others[at:]]
-    found = SCANNER.inspect({"messages": [{"content": content}]})
+    found = SCANNER.inspect({"messages": [{"content": content}]}).findings
     assert "opaque" in {finding.type for finding in found}
-    assert not permissive.verdict(found, tenant=None).allows("cloud")
+    assert not permissive.judge(found, Facts()).on(CLOUD).allows("cloud")
 
 
 @given(values, st.integers(MAX_DEPTH, MAX_DEPTH + 40), st.booleans())
@@ -178,15 +181,17 @@ def test_law_08_too_deep_stays(value: Any, depth: int, as_json: bool) -> None:
         body = [body]
     if as_json:
         body = {"arguments": json.dumps([body, "\n"])}
-    found = SCANNER.inspect(body)
+    found = SCANNER.inspect(body).findings
     assert "scan_failed" in {finding.type for finding in found}
-    assert not permissive.verdict(found, tenant=None).allows("cloud")
+    assert not permissive.judge(found, Facts()).on(CLOUD).allows("cloud")
 
 
 @given(st.lists(planted(), min_size=1, max_size=3), st.integers(1, 50))
 def test_law_08_too_long_stays(cases: list[tuple[str, str, Any]], bound: int) -> None:
-    found = Scanner(SCANNER._patterns, max_chars=bound).inspect([case[2] for case in cases])
-    assert not permissive.verdict(found, tenant=None).allows("cloud") or sum(map(len, collect(cases).strings)) <= bound
+    found = Scanner(SCANNER._patterns, max_chars=bound).inspect([case[2] for case in cases]).findings
+    assert (
+        not permissive.judge(found, Facts()).on(CLOUD).allows("cloud") or sum(map(len, collect(cases).strings)) <= bound
+    )
 
 
 @given(st.text(), st.lists(st.tuples(identifiers, st.integers(0, 3000)), max_size=4), st.data())
