@@ -39,6 +39,7 @@ class Decision(Record, kw_only=True):
     overflow: str
     policy: str
     project: str
+    redacted: tuple[str, ...] = ()  # kind:count, of what was replaced in the text that this attempt sends
     request: str
     routing: str
     rule: str
@@ -89,6 +90,7 @@ class Outcome(Record, kw_only=True):
     status: int
     target: str
     team: str
+    tenant: str = ""
     total_us: int
 
 

@@ -2,7 +2,7 @@
 
 Prices are rows with a date from which they hold and a source; an operator's rows come before the shipped
 ones.  A model without a price is unpriced: None, never zero.  Local targets cost nothing here (price id
-"local"): what a local token costs comes from a rate card, which is not there yet.
+"local"): what a pool of one's own costs is worked out by its rate card (`engines.ratecard`).
 """
 
 from __future__ import annotations

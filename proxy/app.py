@@ -1,6 +1,6 @@
 """The composition root: the only place where parts meet.
 
-`build_worker` makes a worker from settings; `explain` makes a decision without sending anything.
+`build_worker` makes a worker from settings.
 """
 
 from __future__ import annotations
@@ -17,37 +17,48 @@ from typing import Any
 
 import msgspec
 
+from compliance.detectors import crowd
+from compliance.detectors.custom import custom_patterns
+from compliance.detectors.health import HealthContext
+from compliance.detectors.names import Names
+from compliance.detectors.openings import Openings
+from compliance.detectors.patterns import PATTERNS, Patterns
+from compliance.identifiers import NAMES
 from compliance.journal import Journal, load_or_create_key, read
 from compliance.records import Outcome, Started, Stopped
-from compliance.rules import Rule, Ruleset
-from compliance.scan import Scanner
+from compliance.rules import Ruleset
+from compliance.scan import QUICK, QUICK_LEARNED, Detector, Scanner
 from engines import anthropic, openai
 from engines.base import Dialect
 from engines.catalog import WILDCARD, Catalog, Entry
 from engines.kinds import kind
-from engines.model import BadRequest, Target
-from engines.rates import Price, PriceList, read_list
+from engines.model import Target
+from engines.rates import PriceList
 from engines.transport import Transport
 from policies.budgets import Limit
 from proxy.addressing import Addresses, Timeouts
 from proxy.admission import Admission
+from proxy.answering import Answers
 from proxy.attempts import Attempts
-from proxy.auth import LOCAL_OPEN, Keyring, Principal
-from proxy.choosing import Chooser, facts_of
-from proxy.config import PricePart, Settings
+from proxy.auth import Keyring, Principal
+from proxy.choosing import Chooser
+from proxy.config import Settings
+from proxy.config_rules import asks_everywhere, clinical_tenants, detector_of, rule_of
 from proxy.deadlines import Deadlines
-from proxy.errors import Refusal
 from proxy.health import Fleet
 from proxy.ingress import Door
 from proxy.pipeline import Pipeline
+from proxy.plugins import load as load_plugin
 from proxy.pollers import HealthPoller
+from proxy.prices import price_of, shipped
 from proxy.projections.ledger import Ledger, Projector
 from proxy.recording import Recorder
+from proxy.redacting import Redactor, open_store
 from proxy.spending import Spending
 from proxy.state.keys import KeyStore
 from proxy.state.leases import Leases
+from proxy.state.shelf import user_shelf
 from proxy.state.sqlite import SQLiteBudgets
-from proxy.surfaces import BY_NAME
 from proxy.telemetry import Metrics, Telemetry
 
 DIALECTS: Mapping[str, Dialect] = {"openai": openai.DIALECT, "anthropic": anthropic.DIALECT}
@@ -70,7 +81,7 @@ class Worker:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, settings: Settings, slot: str, door: Door, pipeline: Pipeline, transport: Transport,
         journal: Journal, leases: Leases | None, projector: Projector, telemetry: Telemetry, poller: HealthPoller, deadlines: Deadlines,
-        keys: KeyStore, keyring: Keyring, fleet: Fleet,
+        keys: KeyStore, keyring: Keyring, fleet: Fleet, redactor: Redactor,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.door = door
@@ -87,6 +98,7 @@ class Worker:
         self._poller = poller
         self._keys = keys
         self._keyring = keyring
+        self._redactor = redactor
         self._key_task = loop.create_task(self._watch_keys())
 
     async def drain(self, seconds: float) -> None:
@@ -110,6 +122,7 @@ class Worker:
             await asyncio.to_thread(self.leases.close)
         await asyncio.to_thread(self._projector.close)
         await asyncio.to_thread(self._telemetry.close)
+        await asyncio.to_thread(self._redactor.close)
         self._keys.close()
 
     async def _watch_keys(self) -> None:
@@ -146,7 +159,11 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     fleet = Fleet(catalog.targets)
     admission = Admission(loop, length=settings.limits.queue.length, max_wait=settings.limits.queue.max_wait)
     deadlines = Deadlines(loop)
-    scanner = Scanner()
+    scanner = build_scanner(settings)
+    ruleset = build_ruleset(settings)
+    redactor = Redactor(
+        loop, await asyncio.to_thread(open_store, settings), scanner, DIALECTS, deadline=settings.compliance.deadline
+    )
     keys = KeyStore(state / "keys.db")
     keys.changed()
     keyring = Keyring(all_keys(settings, keys.snapshot()))
@@ -156,7 +173,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         catalog=catalog,
         dialects=DIALECTS,
         scanner=scanner,
-        ruleset=build_ruleset(settings),
+        ruleset=ruleset,
         chooser=Chooser(loop, fleet, admission, spending, addresses),
         attempts=Attempts(
             loop=loop,
@@ -167,7 +184,8 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
             recorder=recorder,
             spending=spending,
             addresses=addresses,
-            scanner=scanner if settings.compliance.answers.scan else None,
+            redactor=redactor,
+            answers=build_answers(settings, scanner, ruleset),
             max_attempts=settings.limits.attempts,
             answer_limit=settings.limits.answer,
             durable_local=settings.audit.local == "durable",
@@ -176,6 +194,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         next_id=request_ids(),
         scan_deadline=settings.compliance.deadline,
         scan_when_needed=_scan_when_needed(settings),
+        clinical=clinical_tenants(settings),
     )
     door = Door(
         pipeline.serve,
@@ -202,6 +221,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         keys,
         keyring,
         fleet,
+        redactor,
     )
 
 
@@ -272,6 +292,9 @@ def _targets(settings: Settings, name: str) -> list[Target]:
                 key=settings.secret(f"engines.{name}.key"),
                 concurrency=_share(engine.concurrency, settings.listen.worker_count),
                 allowed_peers=engine.peers,
+                region=engine.contract.region,
+                baa_until=engine.contract.baa.until if engine.contract.baa is not None else None,
+                zero_retention=engine.contract.zero_retention,
             )
         )
     return made
@@ -297,36 +320,54 @@ def timeouts_of(settings: Settings, engine: str) -> Timeouts:
 
 
 def build_ruleset(settings: Settings) -> Ruleset:
-    rules = []
-    for part in settings.compliance.rules:
-        tenants = (part.when.tenant,) if isinstance(part.when.tenant, str) else part.when.tenant
-        rules.append(Rule(part.name, part.action, frozenset(part.when.found), frozenset(tenants)))
-    return Ruleset(rules, opaque=settings.compliance.opaque)
+    return Ruleset([rule_of(part) for part in settings.compliance.rules], opaque=settings.compliance.opaque)
+
+
+def build_scanner(settings: Settings) -> Scanner:
+    """The detectors that the configuration asks for, loaded: some 0.1 s."""
+    part = settings.compliance
+    people: list[Detector] = [Names()]
+    quick = QUICK
+    if part.tier == "full":
+        quick = QUICK_LEARNED
+        # NumPy and its 11 MB are for the tier that needs them; threads of its own would take the traffic's cores.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from compliance.detectors.learned import Learned
+
+        people.append(Learned())
+    if part.plugins:  # how fast they are is not known
+        quick = 0
+    people += [load_plugin(name, (*NAMES, *part.detectors)) for name in part.plugins]
+    custom = custom_patterns([detector_of(name, one) for name, one in part.detectors.items()])
+    shelf = user_shelf(os.environ)
+    crowd.prepare(shelf)
+    patterns = Patterns(custom=custom, shelf=shelf)
+    return Scanner(patterns, people, HealthContext(shelf), quick=quick, always=asks_everywhere(settings))
+
+
+def build_answers(settings: Settings, scanner: Scanner, ruleset: Ruleset) -> Answers:
+    """What becomes of identifiers in answers; where they are held back, what they may begin with is compiled: 0.3 s."""
+    part = settings.compliance.answers
+    if not part.scan:
+        return Answers(None, ruleset)
+    if part.found == "pass":
+        return Answers(scanner, ruleset)
+    custom = custom_patterns([detector_of(name, one) for name, one in settings.compliance.detectors.items()])
+    openings = Openings((*PATTERNS, *custom))
+    return Answers(scanner, ruleset, part.found, openings.find, people_always=asks_everywhere(settings))
 
 
 def _scan_when_needed(settings: Settings) -> bool:
-    """A rule that blocks must see every request."""
+    """A rule that blocks must see every request; an answer is judged under its request's health context."""
+    if settings.compliance.answers.found != "pass":
+        return False
     return settings.compliance.scan == "needed" and all(rule.action != "block" for rule in settings.compliance.rules)
 
 
 def build_spending(settings: Settings, leases: Leases | None) -> Spending:
-    shipped = read_list(Path(__file__).parent.parent.joinpath("engines", "prices.json").read_bytes())
-    overrides = {name: _price(name, part) for name, part in settings.prices.items()}
-    unpriced = None if isinstance(settings.unpriced, str) else _price("default", settings.unpriced)
-    return Spending(PriceList(shipped), leases, overrides, unpriced)
-
-
-def _price(name: str, part: PricePart) -> Price:
-    return Price(
-        name,
-        part.input,
-        part.output,
-        part.cached,
-        part.cache_write,
-        part.cache_write_1h,
-        since=part.since,
-        source="configuration",
-    )
+    overrides = {name: price_of(name, part) for name, part in settings.prices.items()}
+    unpriced = None if isinstance(settings.unpriced, str) else price_of("default", settings.unpriced)
+    return Spending(PriceList(shipped()), leases, overrides, unpriced)
 
 
 def all_keys(settings: Settings, stored: Mapping[str, Principal]) -> dict[str, Principal]:
@@ -417,7 +458,7 @@ async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, sett
                 ending="interrupted", error="interrupted", findings=(), first_us=0, hold=decision.hold, input=0, key=decision.key,
                 model=decision.model, organisation=decision.organisation, output=0, price="", project=decision.project, quality="estimated",
                 queue_us=0, reasoning=0, request=decision.request, scopes=decision.scopes, status=0, target=decision.target,
-                team=decision.team, total_us=0,
+                team=decision.team, tenant=decision.tenant, total_us=0,
             )
         )  # fmt: skip
     last = journal.next_seq - 1
@@ -445,41 +486,3 @@ def _telemetry(settings: Settings, slot: int) -> Telemetry:
     return Telemetry(
         metrics=metrics, exporter=exporter, sample=settings.telemetry.sample, version=version(), worker=slot
     )
-
-
-# --- explain -----------------------------------------------------------------------------------------------
-
-
-def explain(settings: Settings, surface_name: str, raw: bytes, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    """The decision for a request body, unsent.  Engines are taken to be up and idle, which is said."""
-    surface = BY_NAME[surface_name]
-    assert surface.operation is not None
-    try:
-        request = DIALECTS[surface.dialect].parse(surface.operation, raw, {})
-    except BadRequest as bad:
-        raise Refusal("invalid_request", str(bad), param=bad.param) from None
-    catalog = build_catalog(settings)
-    entry = catalog.find(request.model)
-    if entry is None:
-        raise Refusal("model_not_found", f"no model is called {request.model!r}", param="model")
-    verdict = build_ruleset(settings).verdict(Scanner().inspect(request.body), tenant=None)
-    fleet = Fleet(catalog.targets)
-    addresses = Addresses(DIALECTS, {name: timeouts_of(settings, name) for name in settings.engines}, version())
-    admission = Admission(loop, length=0, max_wait=0)
-    chooser = Chooser(loop, fleet, admission, build_spending(settings, None), addresses)
-    facts = facts_of(request, verdict, structure=entry.long_at is not None)
-    decision = chooser.decide(facts, request, verdict, LOCAL_OPEN, entry)
-    return {
-        "model": request.model,
-        "surface": surface_name,
-        "action": verdict.action,
-        "rule": verdict.rule,
-        "findings": [msgspec.to_builtins(finding) for finding in verdict.findings],
-        "routing": decision.rule,
-        "ranked": list(decision.ranked) if verdict.action != "block" else [],
-        "vetoes": [msgspec.to_builtins(veto) for veto in decision.vetoes],
-        "overflow": decision.overflow,
-        "facts": {"prompt_tokens": facts.prompt_tokens, "needs": sorted(facts.needs), "stream": facts.stream},
-        "policy": settings.policy_hash,
-        "assumed": "every engine up and idle",
-    }

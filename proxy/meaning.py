@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from compliance.records import Decision, Outcome, Refused
 from engines.kinds import kind
+from engines.ratecard import MICRO, MONTH, YEAR, RateCard, period_cost
 
 if TYPE_CHECKING:
-    from proxy.config import Settings
+    from proxy.config import Cost, Settings, TargetWhen, When
     from proxy.state.keys import KeyRow
 
 PICO = 1_000_000_000_000
@@ -29,6 +30,9 @@ def meaning(settings: Settings) -> list[str]:
         row = kind(engine.kind)
         where = "run by Spillway" if engine.managed else ", ".join(engine.replicas) or row.url or ""
         lines.append(f"engine {name}: {row.title}, {engine.boundary or row.boundary}, {where}")
+        if engine.cost is not None:
+            month = period_cost(card_of(engine.cost), MONTH, 0).total
+            lines.append(f"engine {name}: costs {dollars(month)} a month when it is idle, all included")
     for public, entry in settings.models.items():
         if isinstance(entry, tuple):
             lines.append(f"model {public}: {', then '.join(_local_first(settings, entry))}")
@@ -38,13 +42,14 @@ def meaning(settings: Settings) -> list[str]:
             lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; {large}")
     if not settings.models:
         lines.append("models: each engine's models under their own names, local first")
-    for rule in settings.compliance.rules:
-        tenants = (rule.when.tenant,) if isinstance(rule.when.tenant, str) else rule.when.tenant
-        whose = f" for tenant {' or '.join(tenants)}" if tenants else ""
-        condition = f"{' or '.join(rule.when.found) or 'anything'} found{whose}"
-        lines.append(f"rule {rule.name}: {condition}: {rule.action}")
-    otherwise = "default: cards, social security numbers, email addresses and secrets stay local"
-    lines.append(f"{otherwise}; {_OPAQUE[settings.compliance.opaque]}")
+    lines += [f"rule {rule.name}: {_condition(rule.when)}: {rule.action}" for rule in settings.compliance.rules]
+    for name, tenant in settings.compliance.tenants.items():
+        if tenant.context is not None:
+            lines.append(f"tenant {name}: every request counts as under {tenant.context} context")
+    lines.append(
+        "default: numbers that were issued to somebody and secrets stay local; so do names, contacts, places and dates under"
+        f" health context; {_OPAQUE[settings.compliance.opaque]}"
+    )
     for budget in settings.budgets:
         lines.append(
             f"budget: cloud attempts stop at ${budget.limit / PICO:,.2f} a {budget.window} for the whole organisation"
@@ -57,6 +62,48 @@ def meaning(settings: Settings) -> list[str]:
         f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served"
     )
     return lines
+
+
+def card_of(part: Cost) -> RateCard:
+    """The rate card of a configuration."""
+    return RateCard(
+        purchase=part.purchase,
+        life_us=round(part.life_years * YEAR),
+        residual=round(part.residual * MICRO),
+        financing=round(part.financing * MICRO),
+        watts_idle=part.watts.idle,
+        watts_load=part.watts.load,
+        pue=round(part.pue * MICRO),
+        kwh=part.kwh,
+        rent=part.rent,
+        staff=part.staff,
+    )
+
+
+def _condition(when: When) -> str:
+    """When a rule matches, in words."""
+    health = {None: (), True: ("under health context",), False: ("without health context",)}[when.health]
+    target = when.target
+    of_target = [
+        *(f"{what} {' or '.join(names)}" for what, names in _named(target, "boundary", "provider", "region")),
+        *([f"{' and '.join(target.contract)} in force"] if target.contract else []),
+    ]
+    return " ".join(
+        [
+            f"{' or '.join(when.found) or 'anything'} found",
+            *health,
+            *(
+                f"for {what} {' or '.join(names)}"
+                for what, names in _named(when, "tenant", "application", "key", "surface", "model")
+            ),
+            *([f"towards a target of {', '.join(of_target)}"] if of_target else []),
+            *([f"where {when.cel}"] if when.cel is not None else []),
+        ]
+    )
+
+
+def _named(part: When | TargetWhen, *names: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(name, getattr(part, name)) for name in names if getattr(part, name)]
 
 
 def _local_first(settings: Settings, targets: Sequence[str]) -> list[str]:
@@ -130,6 +177,7 @@ def timeline(records: Sequence[Any]) -> str:
             lines += [f"    found      {found}" for found in record.findings]
             lines += [f"    not chosen {veto}" for veto in record.vetoes]
             lines += [f"    edits      {', '.join(record.edits)}"] if record.edits else []
+            lines += [f"    replaced   {', '.join(record.redacted)}"] if record.redacted else []
             lines += [f"    held       {dollars(record.hold)} on {', '.join(record.scopes)}"] if record.hold else []
         elif isinstance(record, Outcome):
             error = f" ({record.error})" if record.error else ""
@@ -150,17 +198,6 @@ def timeline(records: Sequence[Any]) -> str:
     return "\n".join(lines)
 
 
-def spend_table(by: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The ledger's sums as an aligned table."""
-    head = (by, "attempts", "local", "tokens in", "tokens out", "estimated", "cost")
-    body = [
-        (row["name"], f"{row['attempts']:,}", f"{row['local'] / row['attempts']:.1%}", f"{row['input']:,}", f"{row['output']:,}",
-         f"{row['estimated']:,}", dollars(row["cost"]))
-        for row in rows
-    ]  # fmt: skip
-    return table(head, body)
-
-
 def keys_table(rows: Sequence[KeyRow]) -> str:
     """Keys as an aligned table."""
 
@@ -176,13 +213,13 @@ def keys_table(rows: Sequence[KeyRow]) -> str:
     return table(head, body, numbers=False)
 
 
-def table(head: Sequence[str], body: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
-    """Columns that line up: names to the left, numbers to the right."""
+def table(head: Sequence[str], body: Sequence[Sequence[str]], *, numbers: bool = True, names: int = 1) -> str:
+    """Columns that line up: names, which are the first so many, to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
         cells = [
-            cell.ljust(width) if i == 0 or not numbers else cell.rjust(width)
+            cell.ljust(width) if i < names or not numbers else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         return "  ".join(cells).rstrip()
@@ -192,5 +229,11 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]], *, numbers: bool =
 
 def dollars(amount: int) -> str:
     """Pico-dollars for people: cents for large amounts, more places for small ones."""
-    value = amount / PICO
-    return f"${value:,.2f}" if value >= 1 or amount == 0 else f"${value:.6f}"
+    value = abs(amount) / PICO
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${value:,.2f}" if value >= 1 or amount == 0 else f"{sign}${value:.6f}"
+
+
+def instant(at: int) -> str:
+    """Microseconds since the epoch as people write a time, in UTC."""
+    return datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""Amounts with units, as people write them: 2s, 1500ms, $20000, 5%, $2.50/M, 64MB.  Pure.
+"""Amounts with units, as people write them: 2s, 1500ms, $20000, $500/month, 5%, $2.50/M, 64MB.  Pure.
 
 A bare number where a unit is needed is a mistake.  The message says which units there are, and the hint what
 was probably meant; only numbers are repeated, never other text that stood there.
@@ -16,6 +16,7 @@ MOST_MONEY = 9_000_000
 
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 _LONGEST = 3650 * 86400  # seconds; ten years: more is a slip of the pen
+_MOST_TOKENS = 10**15
 _BYTES = {"KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _LARGEST = 1 << 40  # bytes
 _LONG_NAMES = {
@@ -84,6 +85,16 @@ def money(value: Any) -> int:
     return _whole(number * PICO)
 
 
+def monthly(value: Any) -> int:
+    """Pico-dollars a month of `$500/month`."""
+    dollar, number, unit = _parts(value)
+    if not dollar or number is None or unit != "/month":
+        raise Wrong("an amount a month is written in dollars: $500/month", _a_month(value, number, unit))
+    if number > MOST_MONEY:
+        raise Wrong(f"an amount a month is written in dollars, up to ${MOST_MONEY}/month", "")
+    return _whole(number * PICO)
+
+
 def token_price(value: Any) -> int:
     """Pico-dollars per token of `$2.50/M` (dollars per million tokens)."""
     dollar, number, unit = _parts(value)
@@ -92,6 +103,17 @@ def token_price(value: Any) -> int:
     if number > MOST_MONEY:
         raise Wrong(f"a price is written in dollars per million tokens, up to ${MOST_MONEY}/M", "")
     return _whole(number * 1_000_000)
+
+
+def count(value: Any) -> int:
+    """`80M`, `500k`, `2B` or `20,000` tokens."""
+    match = re.fullmatch(rf"({_DIGITS.pattern}) ?([kKmMbB]?)", value.strip()) if isinstance(value, str) else None
+    amount = (
+        _number(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}[match[2].lower()] if match else None
+    )
+    if amount is None or amount != int(amount) or amount > _MOST_TOKENS:
+        raise Wrong("a number of tokens is written as 500k, 80M or 2B, up to 1000000B", "such as 80M")
+    return int(amount)
 
 
 def _parts(value: Any) -> tuple[str, Decimal | None, str]:
@@ -129,6 +151,16 @@ def _dollars(value: Any) -> str:
     if form is None:
         return "such as $20000"
     return f"write ${_plain(_number(form[1]) * _THOUSANDS[form[2].lower()])}"
+
+
+def _a_month(value: Any, number: Decimal | None, unit: str) -> str:
+    """`500`, `$500` and `$500/mo` a month; a sum a year is divided where nothing is lost."""
+    if number is not None and unit.lower() in ("/year", "/yr", "/y", "/a"):
+        cents = number * 100 / 12
+        return f"write ${_plain(cents / 100)}/month" if cents == int(cents) else "such as $500/month"
+    if number is not None and unit.lower() in ("", "/mo", "/mon", "/m", "/month"):
+        return f"write ${_plain(number)}/month"
+    return "such as $500/month"
 
 
 def _per_million(value: Any, number: Decimal | None, unit: str) -> str:

@@ -52,13 +52,8 @@ class Recorder:
 
     def decision(self, exchange: Exchange, attempt: Attempt, edits: tuple[str, ...]) -> int:
         """Queue the decision's record; its sequence number."""
-        request, verdict, decision, principal = (
-            exchange.request,
-            exchange.verdict,
-            exchange.decision,
-            exchange.principal,
-        )
-        assert request is not None and verdict is not None and decision is not None and principal is not None
+        request, decision, principal, verdict = exchange.request, exchange.decision, exchange.principal, attempt.verdict
+        assert request is not None and decision is not None and principal is not None
         target = attempt.target
         record = Decision(
             action=verdict.action,
@@ -76,6 +71,7 @@ class Recorder:
             overflow=decision.overflow or "",
             policy=self._policy,
             project=principal.project,
+            redacted=tuple([f"{kind}:{count}" for kind, count in attempt.redacted]) if attempt.redacted else (),
             request=exchange.id,
             routing=decision.rule,
             rule=verdict.rule,
@@ -136,6 +132,7 @@ class Recorder:
             status=attempt.status,
             target=attempt.target.name,
             team=principal.team,
+            tenant=principal.tenant or "",
             total_us=attempt.total_us,
         )
         try:

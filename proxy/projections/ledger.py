@@ -12,12 +12,13 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from compliance.records import Decision, Outcome, Refused
+from engines.rates import METER_LIMIT
 from proxy.background import step_back
 
 INTERVAL = 0.5  # seconds
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     target TEXT NOT NULL, boundary TEXT NOT NULL, ending TEXT NOT NULL, error TEXT NOT NULL, quality TEXT NOT NULL,
     input INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL, cache_write_1h INTEGER NOT NULL,
     output INTEGER NOT NULL, reasoning INTEGER NOT NULL, cost INTEGER NOT NULL, price TEXT NOT NULL,
+    tenant TEXT NOT NULL DEFAULT '', engine_us INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (origin, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
     request TEXT NOT NULL, origin TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -41,10 +43,22 @@ CREATE TABLE IF NOT EXISTS positions (origin TEXT PRIMARY KEY, seq INTEGER NOT N
 """
 _COLUMNS = (
     "at", "request", "attempt", "organisation", "team", "project", "key", "model", "target", "boundary", "ending", "error",
-    "quality", "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost", "price",
+    "quality", "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost", "price", "tenant",
 )  # fmt: skip
 _columns = attrgetter(*_COLUMNS)
-_INSERT = f"INSERT OR IGNORE INTO attempts (origin, seq, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 2))})"
+_INSERT = (
+    f"INSERT OR IGNORE INTO attempts (origin, seq, {', '.join(_COLUMNS)}, engine_us)"
+    f" VALUES ({', '.join('?' * (len(_COLUMNS) + 3))})"
+)
+_ADDED = {"tenant": "TEXT NOT NULL DEFAULT ''", "engine_us": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns that a ledger of an earlier version lacks; its lines keep their defaults."""
+_METERS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+_ENGINE = "substr(target, 1, instr(target, '/') - 1)"
+DIMENSIONS = {
+    "day": "date(at / 1000000, 'unixepoch')",
+    **{name: name for name in ("tenant", "team", "project", "key", "model", "target", "boundary")},
+}
+"""What sums can be grouped by, and how a line says it."""
 
 
 class Ledger:
@@ -56,6 +70,19 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")  # what a power cut loses here is read again from the journal
         self._db.executescript(_SCHEMA)
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """One of the processes that open a ledger at once adds what it lacks."""
+        if self._lacking():
+            self._db.execute("BEGIN IMMEDIATE")
+            for name in self._lacking():
+                self._db.execute(f"ALTER TABLE attempts ADD COLUMN {name} {_ADDED[name]}")
+            self._db.execute("COMMIT")
+
+    def _lacking(self) -> list[str]:
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(attempts)")}
+        return [name for name in _ADDED if name not in there]
 
     def position(self, origin: str) -> int:
         """The last record of a log that was projected; -1 for none."""
@@ -73,7 +100,7 @@ class Ledger:
         attempts, requests = [], []
         for record in records:
             if isinstance(record, Outcome):
-                attempts.append((origin, record.seq, *_columns(record)))
+                attempts.append((origin, record.seq, *_columns(record), _engine_time(record)))
             if isinstance(record, (Decision, Outcome, Refused)):
                 requests.append((record.request, origin, record.seq, record.kind))
         self._db.execute("BEGIN IMMEDIATE")
@@ -98,17 +125,44 @@ class Ledger:
         rows = self._db.execute("SELECT origin, seq FROM requests WHERE request = ? ORDER BY origin, seq", (request,))
         return [(row[0], row[1]) for row in rows]
 
-    def spend(self, by: str) -> list[dict[str, Any]]:
-        """Attempts, tokens and cost by one column (model, target, boundary, project, key) or by day."""
-        group = "date(at / 1000000, 'unixepoch')" if by == "day" else by
-        if by not in (*_COLUMNS, "day"):
-            raise ValueError(f"no such column: {by}")
+    def sums(self, by: Sequence[str], start: int = 0, end: int = _LARGEST) -> list[dict[str, Any]]:
+        """Attempts that ended in [start, end), summed by these of `DIMENSIONS`, and always apart by day, engine and boundary,
+        so that each sum has one price and one rate card.  Tokens are those that are believed (see `engines.rates`).
+
+        `engine_us` is engine time within the period; `untimed` counts attempts that an engine took and whose time is
+        not known, `unpriced` those that used tokens without a price.  Raises `KeyError` for another name.
+        """
+        groups = [DIMENSIONS[name] for name in by]
+        keys = [*groups, DIMENSIONS["day"], _ENGINE, "boundary"]
+        meters = [f"sum(min(max({meter}, 0), {METER_LIMIT}))" for meter in _METERS]
+        columns = [
+            *keys, "count(*)", "sum(quality = 'estimated')", *meters, "sum(cost)", "sum(min(engine_us, at - ?))",
+            "sum(engine_us = 0 AND (input > 0 OR output > 0))",
+            "sum(price = '' AND cost = 0 AND (input > 0 OR output > 0))",
+        ]  # fmt: skip
         rows = self._db.execute(
-            f"""SELECT {group} AS name, count(*), sum(boundary = 'local'), sum(input + cache_read + cache_write_5m + cache_write_1h),
-                sum(output), sum(cost), sum(quality = 'estimated') FROM attempts GROUP BY name ORDER BY sum(cost) DESC, count(*) DESC"""
+            f"SELECT {', '.join(columns)} FROM attempts WHERE at >= ? AND at < ?"
+            f" GROUP BY {', '.join(str(number + 1) for number in range(len(keys)))}",
+            (start, start, end),
         )
-        names = ("name", "attempts", "local", "input", "output", "cost", "estimated")
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        names = (
+            "date", "engine", "where", "attempts", "estimated", *_METERS, "cost", "engine_us", "untimed", "unpriced",
+        )  # fmt: skip
+        size = len(groups)
+        return [{"names": tuple(row[:size]), **dict(zip(names, row[size:], strict=True))} for row in rows]
+
+    def intervals(self, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+        """(engine, from, to) of each local attempt that ended in [start, end), within it; by engine and start."""
+        yield from self._db.execute(
+            f"""SELECT {_ENGINE}, max(at - engine_us, ?), at FROM attempts
+                WHERE at >= ? AND at < ? AND boundary = 'local' AND engine_us > 0 ORDER BY 1, 2""",
+            (start, start, end),
+        )
+
+    def since(self) -> int | None:
+        """When the first attempt began; None: there is none."""
+        row = self._db.execute("SELECT min(at - engine_us) FROM attempts").fetchone()
+        return None if row[0] is None else int(row[0])
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Every line, for comparisons."""
@@ -116,6 +170,11 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _engine_time(outcome: Outcome) -> int:
+    """Microseconds from the request's way to the engine to the answer's end; 0: it was never sent, or that is not known."""
+    return max(0, outcome.total_us - outcome.connect_us) if outcome.connect_us > 0 else 0
 
 
 def _storable(value: Any) -> Any:

@@ -217,7 +217,9 @@ def test_explain_needs_no_cloud_key(here: Path) -> None:
 
 
 COMMANDS = [
-    ("serve",), ("check",), ("explain",), ("chat",), ("spend",), ("keys", "create"), ("keys", "revoke"), ("audit", "verify"), ("audit", "show"),
+    ("serve",), ("check",), ("explain",), ("chat",), ("spend",), ("plan",), ("keys", "create"), ("keys", "revoke"), ("audit", "verify"), ("audit", "show"),
+    ("audit", "search"), ("audit", "export"), ("audit", "checkpoint"),
+    ("scan",), ("redact",), ("canary",), ("policy", "test"), ("policy", "coverage"),
 ]  # fmt: skip
 
 

@@ -18,6 +18,11 @@ from proxy.projections.ledger import Ledger, Projector
 
 DAY = 86_400 * 1_000_000
 ORIGIN = "i/slot-0"
+LEDGER_COLUMNS = (
+    "origin", "seq", "at", "request", "attempt", "organisation", "team", "project", "key", "model", "target", "boundary",
+    "ending", "error", "quality", "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost",
+    "price", "tenant", "engine_us",
+)  # fmt: skip
 
 
 def numbered(*records: Any) -> list[Any]:
@@ -60,8 +65,9 @@ def test_law_04_one_line_an_attempt_however_often_it_is_projected(tmp_path: Path
     assert ledger.find("a") == [(ORIGIN, seq) for seq in range(4)]
     assert ledger.find("b") == [(ORIGIN, 4), (ORIGIN, 5)]
     assert ledger.find("c") == []
-    (line,) = ledger.spend("organisation")
-    assert (line["attempts"], line["cost"], line["input"], line["output"], line["estimated"]) == (3, 7, 5, 7, 1)
+    (line,) = ledger.sums(("project",))
+    assert (line["names"], line["attempts"], line["cost"], line["estimated"]) == (("triage",), 3, 7, 1)
+    assert (line["input"], line["cache_read"], line["output"], line["reasoning"]) == (3, 2, 7, 4)
     ledger.close()
 
 
@@ -74,25 +80,49 @@ def test_slots_are_projected_apart(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_spend_by_day_model_and_boundary(tmp_path: Path) -> None:
+def test_sums_by_day_model_and_boundary_over_a_period(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     noon = 20_780 * DAY + DAY // 2  # 2026-11-23
     ledger.project(
         ORIGIN,
         numbered(
-            outcome("a", at=noon, cost=10, input=4, cache_write_5m=1, cache_write_1h=1),
-            outcome("b", at=noon, cost=0, boundary="local", target="gpu/llama", model="small"),
+            outcome("a", at=noon, cost=10, input=4, cache_write_5m=1, cache_write_1h=1, tenant="care"),
+            outcome(
+                "b", at=noon, boundary="local", target="gpu/llama/70b", model="small", connect_us=100, total_us=1_100
+            ),
             outcome("c", at=noon + DAY, cost=7),
         ),
     )
-    assert [(row["name"], row["attempts"], row["local"], row["cost"]) for row in ledger.spend("day")] == [
-        ("2026-11-23", 2, 1, 10), ("2026-11-24", 1, 0, 7),
+    days = ledger.sums(("day", "boundary"))
+    assert [(row["names"], row["date"], row["attempts"], row["cost"]) for row in days] == [
+        (("2026-11-23", "cloud"), "2026-11-23", 1, 10), (("2026-11-23", "local"), "2026-11-23", 1, 0),
+        (("2026-11-24", "cloud"), "2026-11-24", 1, 7),
     ]  # fmt: skip
-    assert {row["name"]: row["cost"] for row in ledger.spend("boundary")} == {"cloud": 17, "local": 0}
-    assert {row["name"]: row["input"] for row in ledger.spend("model")} == {"gpt-4o": 6, "small": 0}
-    with pytest.raises(ValueError, match="no such column"):
-        ledger.spend("1; DROP TABLE attempts")
+    assert {row["names"]: row["cost"] for row in ledger.sums(("tenant",), noon, noon + 1)} == {("care",): 10, ("",): 0}
+    assert [(row["engine"], row["engine_us"]) for row in ledger.sums(("target",), 0, noon + 1)] == [
+        ("gpu", 1_000), ("openai", 0),
+    ]  # fmt: skip
+    assert list(ledger.intervals(0, noon + 1)) == [("gpu", noon - 1_000, noon)]
+    assert list(ledger.intervals(noon - 10, noon + 1)) == [("gpu", noon - 10, noon)]  # of it what lies in the period
+    assert list(ledger.intervals(0, noon)) == []
+    assert ledger.since() == noon - 1_000
+    with pytest.raises(KeyError):
+        ledger.sums(("1; DROP TABLE attempts",))
     ledger.close()
+
+
+def test_a_ledger_of_an_earlier_version_gets_what_it_lacks(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "ledger.db")
+    names = [name for name in LEDGER_COLUMNS if name not in ("tenant", "engine_us")]
+    old.execute(f"CREATE TABLE attempts ({', '.join(names)}, PRIMARY KEY (origin, seq)) WITHOUT ROWID")
+    old.execute(f"INSERT INTO attempts VALUES ({', '.join('?' * len(names))})", [1] * len(names))
+    old.commit()
+    old.close()
+    for _ in range(2):  # and a second time there is nothing to add
+        ledger = Ledger(tmp_path / "ledger.db")
+        ledger.project(ORIGIN, numbered(outcome("a", tenant="care", connect_us=1, total_us=5)))
+        assert [row[-2:] for row in ledger.rows()] == [("", 0), ("care", 4)]
+        ledger.close()
 
 
 def test_an_absurd_report_does_not_stop_the_ledger(tmp_path: Path) -> None:
@@ -152,7 +182,7 @@ def test_law_04_a_projection_kept_equals_one_rebuilt_from_the_journal(tmp_path: 
     again, rebuilt = Ledger(tmp_path / "ledger.db"), Ledger(tmp_path / "rebuilt.db")
     rebuilt.project(ORIGIN, journal.read())
     assert again.rows() == rebuilt.rows()
-    assert sum(row["cost"] for row in rebuilt.spend("day")) == sum(range(300))
+    assert sum(row["cost"] for row in rebuilt.sums(("day",))) == sum(range(300))
     assert again.find("7") == rebuilt.find("7") == [(ORIGIN, 15), (ORIGIN, 16)]
     again.close()
     rebuilt.close()

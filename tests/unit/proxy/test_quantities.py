@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.quantities import MOST_MONEY, PICO, Wrong, duration, money, share, size, token_price
+from proxy.quantities import MOST_MONEY, PICO, Wrong, count, duration, money, monthly, share, size, token_price
 
 RIGHT: list[tuple[Callable[[Any], Any], str, Any]] = [
     (duration, "2s", 2.0), (duration, "1500ms", 1.5), (duration, "5m", 300.0), (duration, "1h", 3600.0), (duration, "30d", 2_592_000.0),
@@ -18,6 +18,8 @@ RIGHT: list[tuple[Callable[[Any], Any], str, Any]] = [
     (size, "64MB", 64_000_000), (size, "1KiB", 1024), (size, "1.5 GiB", 1_610_612_736),
     (share, "5%", 0.05), (share, "0.5%", 0.005), (share, "100%", 1.0), (share, "0%", 0.0),
     (money, "$20000", 20_000 * PICO), (money, "$ 20_000", 20_000 * PICO), (money, "$0.000000000001", 1), (money, f"${MOST_MONEY}", MOST_MONEY * PICO),
+    (monthly, "$500/month", 500 * PICO), (monthly, "$ 0.50/month", PICO // 2), (monthly, "$0/month", 0),
+    (count, "80M", 80_000_000), (count, "1.5k", 1_500), (count, "20,000", 20_000), (count, "2B", 2_000_000_000), (count, "0", 0),
     (token_price, "$2.50/M", 2_500_000), (token_price, "$0.000001/M", 1), (token_price, "$0/M", 0),
 ]  # fmt: skip
 
@@ -33,6 +35,10 @@ WRONG: list[tuple[Callable[[Any], Any], Any, str]] = [
     (money, "20000$", "write $20000"), (money, "20000 USD", "write $20000"), (money, "$1.5M", "write $1500000"),
     (money, "20000€", "such as $20000"), (money, "$-5", "such as $20000"), (money, True, "such as $20000"), (money, "$9000001", ""),
     (money, "$0.0000000000001", ""),
+    (monthly, "$500", "write $500/month"), (monthly, 500, "write $500/month"), (monthly, "$500/mo", "write $500/month"),
+    (monthly, "$6000/year", "write $500/month"), (monthly, "$100/year", "such as $500/month"), (monthly, "free", "such as $500/month"),
+    (monthly, "$9000001/month", ""), (count, "many", "such as 80M"), (count, "0.5", "such as 80M"), (count, 5, "such as 80M"),
+    (count, "2000000B", "such as 80M"),
     (token_price, "$2.50", "write $2.50/M"), (token_price, 10, "write $10/M"), (token_price, "$0.0000025", "write $2.50/M"),
     (token_price, 2.5e-06, "write $2.50/M"), (token_price, "$2.50/1M", "write $2.50/M"), (token_price, "$10/m", "write $10/M"),
     (token_price, "$0.002/K", "write $2/M"), (token_price, "2.50/MTok", "write $2.50/M"), (token_price, "free", "such as $2.50/M"),
@@ -65,7 +71,7 @@ def test_money_is_never_rounded(amount: Decimal) -> None:
     assert token_price(f"${amount:f}/M") == amount * 1_000_000
 
 
-@given(st.text(max_size=30), st.sampled_from([duration, size, share, money, token_price]))
+@given(st.text(max_size=30), st.sampled_from([duration, size, share, money, monthly, count, token_price]))
 def test_other_text_is_refused_and_not_repeated(text: str, parse: Callable[[Any], Any]) -> None:
     marked = f"k{text}é"  # no amount begins or ends like this
     with pytest.raises(Wrong) as wrong:

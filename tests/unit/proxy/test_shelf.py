@@ -38,7 +38,9 @@ def test_what_was_kept_is_loaded(shelf: FileShelf, tmp_path: Path, monkeypatch: 
     compiled._database.cache_clear()
     loaded = []
     monkeypatch.setattr(
-        compiled.hyperscan, "loadb", lambda data, mode, real=hyperscan.loadb: loaded.append(len(data)) or real(data, mode)
+        compiled.hyperscan,
+        "loadb",
+        lambda data, mode, real=hyperscan.loadb: loaded.append(len(data)) or real(data, mode),
     )
     assert matches(database([rb"ab\d"], FLAGS, shelf), b"xab1") == [4]
     assert loaded == [kept.stat().st_size]

@@ -1,0 +1,159 @@
+"""`spillway audit` in this process: search, export, checkpoint and verify over small logs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from logs import KEY, write_logs
+from typer.testing import CliRunner
+
+from compliance import verify
+from proxy.cli import app
+from proxy.config import load
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def logs(here: Path) -> list[Path]:
+    (here / "audit").mkdir()
+    (here / "audit" / "key").write_bytes(base64.b64encode(KEY.private_bytes_raw()))
+    (here / "audit" / "key").chmod(0o600)
+    return write_logs(here / "audit", runs=3)
+
+
+def spillway(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["audit", *arguments], catch_exceptions=False)
+
+
+def test_search_prints_a_table_that_lines_up(logs: list[Path]) -> None:
+    done = spillway("search", "--from", "2026-01-02", "--to", "2026-01-02", "--tenant", "lab", "--project", "app3")
+    assert (done.exit_code, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    assert [line[:30].split() for line in lines[:2]] == [
+        ["2026-01-02", "03:00:00", "r0-1-3"], ["2026-01-02", "03:00:00", "r1-1-3"],
+    ]  # fmt: skip
+    assert len(lines) == 4
+    for name, cell in (
+        ("target", "gpu/llama"),
+        ("ending", "failed (=timeout)"),
+        ("found", "ssn"),
+        ("action", "keep_local"),
+    ):
+        assert lines[2][head.index(name) :].startswith(cell), lines[2]
+
+
+def test_search_prints_rows_for_scripts_and_the_newest_of_many(logs: list[Path]) -> None:
+    done = spillway("search", "--ending", "open", "--json", "--limit", "0")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["request"] for row in rows] == ["r0-0-8", "r1-0-8", "r0-1-8", "r1-1-8", "r0-2-8", "r1-2-8"]
+    assert rows[0]["origin"] == "inst/slot-0" and rows[0]["findings"] == ["ssn:1:messages[0].content"]
+    done = spillway("search", "--ending", "open", "--json", "--limit", "2")
+    assert [json.loads(line)["request"] for line in done.stdout.splitlines()] == ["r0-2-8", "r1-2-8"]
+    assert "the newest 2 of 6" in done.stderr
+    assert "key_1" in spillway("search", "--key", "key_1").stdout
+    done = spillway("search", "--request", "nothing")
+    assert (done.exit_code, done.stdout) == (1, "") and "nothing was found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--from", "tomorrow"], ["--from", "1h", "--to", "2h"], ["--from", "999999w"], ["--limit", "-1"]]
+)
+def test_times_typed_wrong(logs: list[Path], wrong: list[str]) -> None:
+    done = spillway("search", *wrong)
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_times_are_utc_unless_they_say_otherwise(logs: list[Path]) -> None:
+    for begin, end, count in (
+        ("2026-01-01T01:00", "2026-01-01T02:00", 2),
+        ("2026-01-01T01:00+01:00", "2026-01-01T02:00:00+01:00", 2),
+        ("2026-01-01T01:00:00.000001", "2026-01-01T02:00:00.000001", 2),
+        ("2026-01-01", "2026-01-01", 18),
+        ("2025-01-01", "9999-12-31", 55),
+    ):
+        done = spillway("search", "--from", begin, "--to", end, "--json", "--limit", "0")
+        assert len(done.stdout.splitlines()) == count, (begin, end)
+
+
+def test_a_checkpoint_kept_anchors_what_comes_later(here: Path, logs: list[Path]) -> None:
+    done = spillway("checkpoint")
+    assert done.exit_code == 0 and "sha256:" in done.stderr
+    (here / "kept.txt").write_text(done.stdout)
+    rows = json.loads(spillway("checkpoint", "--json").stdout)
+    assert [(row["origin"], row["size"]) for row in rows] == [("inst/cli", 1), ("inst/slot-0", 51), ("inst/slot-1", 51)]
+    assert done.stdout == "".join(row["note"] + "\n" for row in rows)
+    assert spillway("verify", "--since", "kept.txt").exit_code == 0
+    write_logs(here / "audit", runs=1)  # a further day, written by the same slots
+    assert spillway("verify", "--since", "kept.txt", "--key", rows[0]["key"]).exit_code == 0
+    done = spillway("export", "--since", "kept.txt", "--out", "pack", "--from", "2026-01-03")
+    assert done.exit_code == 0, done.stderr
+    assert spillway("verify", "pack", "--since", "kept.txt").exit_code == 0
+    assert spillway("verify", "pack").exit_code == 3
+
+
+def test_export_writes_a_pack_that_verifies(here: Path, logs: list[Path]) -> None:
+    done = spillway("export", "--from", "2026-01-02", "--to", "2026-01-02", "--out", "pack", "--format", "csv")
+    assert done.exit_code == 0 and "slot-0: 17 records, proved by the checkpoint of 51" in done.stdout
+    assert (here / "pack" / "slot-0" / "records.csv").exists()
+    key = verify.verify_directory(logs[0]).slots[0].fingerprint
+    done = spillway("verify", "pack", "--key", f"sha256:{key}")
+    assert done.exit_code == 0 and "every signed record of the period is here" in done.stdout
+    assert spillway("verify", "pack", "--key", "sha256:" + "0" * 64).exit_code == 1
+    done = spillway("export", "--request", "r0-1-3", "--out", "one", "--json")
+    assert [(row["folder"], row["records"]) for row in json.loads(done.stdout)] == [
+        ("cli", 0),
+        ("slot-0", 2),
+        ("slot-1", 0),
+    ]
+    assert "chosen by   request r0-1-3" in spillway("verify", "one").stdout
+
+
+def test_export_keeps_the_policy_that_it_knows(here: Path, logs: list[Path]) -> None:
+    from tests_records import decision
+
+    from compliance.journal import Journal
+
+    (here / "spillway.yaml").write_text(
+        "engines:\n  gpu: {kind: vllm, replicas: ['http://127.0.0.1:9'], models: {llama: {}}}\n"
+    )
+    settings = load(here / "spillway.yaml", {})
+    (here / "audit" / "policies").mkdir()
+    (here / "audit" / "policies" / "7c1ed6c607adac74.json").write_text('{"a policy":"whole"}')
+    journal = Journal.open(logs[1], origin="inst/slot-0", key=KEY)
+    journal.append(decision("now", policy=settings.policy_hash))
+    journal.close()
+    assert spillway("export", "--out", "pack").exit_code == 0
+    held = {path.stem: path.read_bytes() for path in (here / "pack" / "policies").iterdir()}
+    assert held == {"7c1ed6c607adac74": b'{"a policy":"whole"}', settings.policy_hash: settings.policy_material}
+    assert "2 here, 0 named and not kept" in spillway("verify", "pack").stdout
+
+
+def test_export_says_what_is_in_the_way(here: Path, logs: list[Path]) -> None:
+    def says(words: str, *arguments: str, status: int = 1) -> None:
+        done = spillway("export", *arguments)
+        assert (done.exit_code, done.stdout) == (status, ""), arguments
+        assert words in done.stderr and done.stderr.count("\n") == 1
+
+    says("there is no format", "--out", "pack", "--format", "parquet", status=2)
+    says("cannot be read", "--out", "pack", "--since", "nowhere")
+    says("is there already", "--out", "audit")
+    says("there is no log", "--out", "pack", "--state-dir", "elsewhere")
+    (here / "audit" / "key").chmod(0o644)
+    says("chmod 600", "--out", "pack")
+    (here / "audit" / "key").unlink()
+    says("the log's key signs the pack", "--out", "pack")
+    assert not (here / "pack").exists()
+
+
+def test_no_log_is_no_answer(here: Path) -> None:
+    for arguments in (("search",), ("checkpoint",), ("verify",)):
+        assert spillway(*arguments).exit_code == 1
