@@ -23,6 +23,9 @@ bench: $(VENV)/.test ## measure beside nginx, sglang-router and LiteLLM; prints 
 	@tests/bench/prepare
 	@$(BIN)/python tests/bench/bench.py $(ARGS)
 
+eval-compliance: $(VENV)/.test ## measure compliance against its goals; prints one table, writes eval-compliance.json
+	@$(BIN)/python tests/eval/evaluate.py $(ARGS)
+
 schema: $(VENV)/.run ## write the configuration's JSON Schema for editors
 	@$(BIN)/python -m proxy schema > deploy/spillway.schema.json
 
@@ -53,4 +56,4 @@ tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json
 	@cd tests/e2e && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: help run test soak bench schema requirements clean node-sdk
+.PHONY: help run test soak bench eval-compliance schema requirements clean node-sdk

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct
 
+from compliance.rules import Labels
 from engines.base import Dialect
 from engines.kinds import Kind, kind
 from engines.model import Operation, Request, Target
@@ -16,6 +18,9 @@ LOCAL = "local"
 DEFAULT_MAX_OUTPUT = 4096
 """Tokens asked for where a dialect demands a limit and neither the client nor the configuration states one."""
 ADDRESS_LIMIT = 8192
+_CREDENTIALS = ("key=", "api_key=", "api-key=")
+_FEATURE = re.compile(r"(?:[a-z][a-z0-9-]{0,60}-)?20\d{2}-\d{2}-\d{2}", re.ASCII)  # anthropic-beta, anthropic-version
+_FLAG = re.compile(r"[a-z_-]{1,32}=(?:true|false)|api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?", re.ASCII)
 
 
 class Timeouts(Struct, frozen=True):
@@ -25,6 +30,21 @@ class Timeouts(Struct, frozen=True):
     first_event: float = 60.0
     idle: float = 60.0
     total: float = 600.0
+
+
+def without_credentials(query: str) -> str:
+    """What of a client's query may travel."""
+    return "&".join([part for part in query.split("&") if part and not part.startswith(_CREDENTIALS)])
+
+
+def beside_the_body(headers: Mapping[str, str], query: str) -> str:
+    """What else of the client's own words travels, for the scanner: neither flags, nor names of features and versions."""
+    if not query and not headers:
+        return ""
+    words = [part for part in without_credentials(query).split("&") if not _FLAG.fullmatch(part)]
+    for value in headers.values():
+        words += [word for word in re.split(r"[,\s]+", value) if not _FEATURE.fullmatch(word)]
+    return "\n".join(words).strip()
 
 
 class Address:
@@ -66,12 +86,14 @@ class Address:
         self._block = header_block(headers)
         self._fixed = {name: (name.encode(), value.encode()) for name, value in row.headers}
 
-    def path_with(self, query: str) -> bytes:
-        """The path, and the client's query but for a credential in it."""
+    def path_with(self, query: str, *, plain: bool = False) -> bytes:
+        """The path, and the client's query but for a credential in it; `plain`: only its flags and dates."""
         if not query:
             return self._path
-        kept = [part for part in query.split("&") if part and not part.startswith(("key=", "api_key=", "api-key="))]
-        return self._path + b"?" + "&".join(kept).encode() if kept else self._path
+        if plain:
+            query = "&".join([part for part in query.split("&") if _FLAG.fullmatch(part)])
+        kept = without_credentials(query)
+        return self._path + b"?" + kept.encode() if kept else self._path
 
     def headers_for(self, request: Request, trace: str) -> bytes:
         """What the engine gets: nothing of the client's but an allow-list; trace headers only inside the boundary."""
@@ -95,6 +117,7 @@ class Addresses:
         self._timeouts = timeouts  # by engine
         self._version = version
         self._known: dict[tuple[str, Operation], Address] = {}
+        self._labels: dict[str, Labels] = {}
 
     def find(self, target: Target, operation: Operation) -> Address:
         """The address; KeyError where the kind has no path for the operation (`reachable` says so before)."""
@@ -105,6 +128,15 @@ class Addresses:
             if len(self._known) < ADDRESS_LIMIT:
                 self._known[target.name, operation] = address
         return address
+
+    def labels(self, target: Target) -> Labels:
+        """What rules may know of a target."""
+        labels = self._labels.get(target.name)
+        if labels is None:
+            labels = Labels(target.boundary, target.kind, target.region, target.baa_until, target.zero_retention)
+            if len(self._labels) < ADDRESS_LIMIT:
+                self._labels[target.name] = labels
+        return labels
 
     def dialect(self, target: Target, operation: Operation) -> Dialect:
         """The dialect that the target speaks for this operation."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 
 from compliance.model import LOCAL, Verdict
+from compliance.rules import Labels, Ruling
 from engines.catalog import Entry
 from engines.model import Request, Target
 from policies.complexity import estimate_tokens, looks_like_code, size
@@ -19,13 +21,16 @@ from proxy.addressing import Addresses
 from proxy.admission import Admission
 from proxy.auth import Principal
 from proxy.errors import Refusal
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet
 from proxy.spending import Spending
 
 _MEDIA = frozenset({"vision", "audio", "documents"})
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{256,}")
-_PERMANENT = frozenset({"boundary", "capability", "context", "unpriced", "untranslatable"})
+_AT_HOME = frozenset({"boundary", "unredactable"})
+_PERMANENT = _AT_HOME | {"capability", "context", "unpriced", "untranslatable"}
+Redactions = Mapping[Labels, Redaction | NotRedacted]
+_NONE_TRIED: Redactions = {}
 
 MAX_ENTRIES = 8192
 """Catalogue entries whose candidates are kept; of more, they are made anew for each request (law 10)."""
@@ -34,12 +39,13 @@ MAX_ENTRIES = 8192
 class _Runner:
     """One candidate of an entry, with where its state comes from."""
 
-    __slots__ = ("candidate", "engine", "target")
+    __slots__ = ("candidate", "engine", "labels", "target")
 
-    def __init__(self, candidate: Candidate, target: Target, engine: EngineState) -> None:
+    def __init__(self, candidate: Candidate, target: Target, engine: EngineState, labels: Labels) -> None:
         self.candidate = candidate
         self.target = target
         self.engine = engine
+        self.labels = labels
 
 
 class Chooser:
@@ -62,36 +68,57 @@ class Chooser:
 
     async def choose(self, exchange: Exchange, entry: Entry) -> tuple[Decision, dict[str, Target]]:
         """The decision, with at least one ranked target; raises `Refusal` where there is none."""
-        request, verdict, principal = exchange.request, exchange.verdict, exchange.principal
-        assert request is not None and verdict is not None and principal is not None
+        request, verdict, ruling, principal = exchange.request, exchange.verdict, exchange.ruling, exchange.principal
+        assert request is not None and verdict is not None and ruling is not None and principal is not None
         targets = entry.by_name
+        redactions = exchange.redactions
         facts = facts_of(request, verdict, structure=entry.long_at is not None)
-        decision = exchange.decision = self.decide(facts, request, verdict, principal, entry)
+        decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions)
         began = self._loop.time()
         while not decision.ranked:
             busy = next((veto.target for veto in decision.vetoes if veto.reason == "saturated"), None)
             if busy is None:
                 raise _nowhere(request, verdict, decision)
             await self._admission.wait(self._fleet[targets[busy].engine])
-            decision = exchange.decision = self.decide(facts, request, verdict, principal, entry)
+            decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions)
             exchange.queue_us = int((self._loop.time() - began) * 1_000_000)
         return decision, targets
 
-    def decide(self, facts: Facts, request: Request, verdict: Verdict, principal: Principal, entry: Entry) -> Decision:
-        """One pure decision over the state as it is now."""
+    def decide(
+        self,
+        facts: Facts,
+        request: Request,
+        ruling: Ruling,
+        principal: Principal,
+        entry: Entry,
+        redactions: Redactions = _NONE_TRIED,
+    ) -> Decision:
+        """One pure decision over the state as it is now.  What was not tried yet is taken to be redactable."""
         now = self._loop.time()
         known = self._runners.get(id(entry))
         runners = self._runners_of(entry) if known is None else known[1]
-        candidates = [self._now(runner, request, verdict, principal, now) for runner in runners]
+        candidates = [self._now(runner, request, ruling, principal, redactions, now) for runner in runners]
         if entry.long_at is None:
             return decide(facts, candidates)
         return decide(facts, candidates, routing=size(facts, long_at=entry.long_at))
 
-    def _now(self, runner: _Runner, request: Request, verdict: Verdict, principal: Principal, now: float) -> Candidate:
+    def _now(
+        self,
+        runner: _Runner,
+        request: Request,
+        ruling: Ruling,
+        principal: Principal,
+        redactions: Redactions,
+        now: float,
+    ) -> Candidate:
         """The candidate as it is at this instant, for this request."""
         candidate, target, engine = runner.candidate, runner.target, runner.engine
         boundary = target.boundary
-        candidate.permitted = verdict.allows(boundary) and principal.may_reach(boundary)
+        tried = redactions.get(runner.labels) if redactions else None
+        failed = tried if type(tried) is NotRedacted else None
+        verdict = ruling.on(runner.labels)
+        candidate.permitted = verdict.allows(boundary, redacted=failed is None) and principal.may_reach(boundary)
+        candidate.barred = (failed.reason, failed.detail) if failed is not None else None
         candidate.healthy = engine.healthy(now)
         candidate.in_flight = engine.in_flight
         candidate.priced = boundary == LOCAL or self._spending.priced(target, request)
@@ -112,7 +139,7 @@ class Chooser:
                 concurrency=engine.concurrency,
                 size=entry.sizes.get(target.name),
             )
-            runners.append(_Runner(candidate, target, engine))
+            runners.append(_Runner(candidate, target, engine, self._addresses.labels(target)))
         if len(self._runners) < MAX_ENTRIES:
             self._runners[id(entry)] = (entry, runners)
         return runners
@@ -160,11 +187,11 @@ def _nowhere(request: Request, verdict: Verdict, decision: Decision) -> Refusal:
     listed = "; ".join(
         f"{veto.target}: {veto.reason}{f' ({veto.detail})' if veto.detail else ''}" for veto in decision.vetoes
     )
-    if verdict.action == "keep_local" and "boundary" in reasons:
+    if verdict.action in ("keep_local", "redact") and reasons & _AT_HOME:
         text = f"This prompt must stay local (rule {verdict.rule!r}), and no local engine can take it: {listed}."
     else:
         text = f"No engine can take this request for model {request.model!r}: {listed}."
     if reasons <= _PERMANENT:
-        status = 403 if "boundary" in reasons else 400
+        status = 403 if reasons & _AT_HOME else 400
         return Refusal("no_eligible_target", text, status=status, final=True)
     return Refusal("no_eligible_target", text, retry_after=2)

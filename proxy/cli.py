@@ -10,17 +10,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proxy import cli_audit, cli_policy, cli_scan, cli_spend
+from proxy.terminal import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    StateOption,
+    database,
+    fail,
+    located,
+    print_mistakes,
+    read_input,
+    say,
+    settings_of,
+    source_of,
+)
+
 if TYPE_CHECKING:
     from proxy.config import Settings
-    from proxy.config_errors import ConfigInvalid
     from proxy.state.keys import KeyStore
 
 app = typer.Typer(
@@ -34,21 +48,12 @@ app = typer.Typer(
 keys_app = typer.Typer(
     help="Make, list and revoke the virtual keys of applications.", no_args_is_help=True, rich_markup_mode="markdown"
 )
-audit_app = typer.Typer(
-    help="Verify the audit log, or show what it says of one request.", no_args_is_help=True, rich_markup_mode="markdown"
-)
 app.add_typer(keys_app, name="keys")
-app.add_typer(audit_app, name="audit")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The configuration file. Default: spillway.yaml, where there is one."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-StateOption = Annotated[
-    Path | None, typer.Option(help="Where keys, budgets and the ledger are kept. Default: as configured.")
-]
-DEFAULT_CONFIG = Path("spillway.yaml")
+app.add_typer(cli_audit.audit_app, name="audit")
+app.add_typer(cli_scan.app)
+app.add_typer(cli_spend.app)
+app.add_typer(cli_policy.app)
+app.add_typer(cli_policy.policy_app, name="policy")
 
 
 def main() -> None:
@@ -77,13 +82,13 @@ def serve(
     from proxy.supervisor import CannotServe, run
 
     if model is not None and not is_gguf(model):
-        _fail(f"{model} {'is no GGUF file' if model.exists() else 'is not there'}; --model takes a GGUF file", 2)
-    source, notes = _source(config, model=model, allow_cloud=allow_cloud)
-    settings = _settings(source, listen={"host": host, "port": port, "workers": workers}, state_dir=state_dir)
+        fail(f"{model} {'is no GGUF file' if model.exists() else 'is not there'}; --model takes a GGUF file", 2)
+    source, notes = source_of(config, model=model, allow_cloud=allow_cloud)
+    settings = settings_of(source, listen={"host": host, "port": port, "workers": workers}, state_dir=state_dir)
     try:
         raise typer.Exit(run(settings, notes=notes, announce=_announce))
     except CannotServe as cannot:
-        _fail(str(cannot), 1)
+        fail(str(cannot), 1)
 
 
 @app.command(
@@ -106,13 +111,13 @@ def check(
         if as_json:
             print(json.dumps({"valid": False, "mistakes": [m._asdict() for m in invalid.mistakes]}))
         else:
-            _print_mistakes(invalid)
+            print_mistakes(invalid)
         raise typer.Exit(1) from None
     lines = meaning(settings)
     if as_json:
         print(json.dumps({"valid": True, "policy": settings.policy_hash, "meaning": lines}))
         return
-    _say(f"{path} is valid (policy {settings.policy_hash})", "green")
+    say(f"{path} is valid (policy {settings.policy_hash})", "green")
     if explain:
         print("\n".join(lines))
 
@@ -132,21 +137,21 @@ def explain(
     """Print the decision for a request, without sending it."""
     import asyncio
 
-    from proxy.app import explain as explained
     from proxy.errors import Refusal
+    from proxy.explaining import Explainer
     from proxy.meaning import decision_words
     from proxy.surfaces import BY_NAME
 
     if surface not in BY_NAME or BY_NAME[surface].operation is None:
         known = ", ".join(name for name, row in BY_NAME.items() if row.operation is not None)
-        _fail(f"there is no surface {surface!r}; there are {known}", 2)
-    raw = _read(file)
-    settings = _settings(_source(config)[0], secrets=False)
+        fail(f"there is no surface {surface!r}; there are {known}", 2)
+    raw = read_input(file)
+    settings = settings_of(source_of(config)[0], secrets=False)
     loop = asyncio.new_event_loop()
     try:
-        row = explained(settings, surface, raw, loop)
+        row = Explainer(settings, loop).explain(surface, raw)
     except Refusal as refusal:
-        _fail(f"{refusal.code}: {refusal.message}", 1)
+        fail(f"{refusal.code}: {refusal.message}", 1)
     finally:
         loop.close()
     print(json.dumps(row) if as_json else decision_words(row))
@@ -172,7 +177,7 @@ def chat(
 
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
-        _fail("there is nothing to say: give a prompt, or - and text on standard input", 2)
+        fail("there is nothing to say: give a prompt, or - and text on standard input", 2)
     base_url = _base_url(base_url)
     client = openai.OpenAI(base_url=f"{base_url}/v1", api_key=key or "none", max_retries=0)
     try:
@@ -180,7 +185,7 @@ def chat(
         with client.chat.completions.with_streaming_response.create(
             model=name, messages=[{"role": "user", "content": text}], max_tokens=max_tokens, stream=True
         ) as answer:
-            _say(
+            say(
                 f"{answer.headers.get('x-spillway-target')} · request {answer.headers.get('x-spillway-request-id')}",
                 "dim",
             )
@@ -189,14 +194,14 @@ def chat(
                     print(choice.delta.content or "", end="", flush=True)
             print()
     except openai.APIConnectionError:
-        _fail(f"nobody answers at {base_url}; start it with `spillway serve`, or pass --base-url", 1)
+        fail(f"nobody answers at {base_url}; start it with `spillway serve`, or pass --base-url", 1)
     except openai.APIStatusError as error:
-        _fail(
+        fail(
             f"{error.status_code} {error.code or ''}: {error.body.get('message') if isinstance(error.body, dict) else error.message}",
             1,
         )
     except openai.APIError as error:
-        _fail(f"the stream ended with an error: {error.message}", 1)
+        fail(f"the stream ended with an error: {error.message}", 1)
 
 
 @app.command()
@@ -205,29 +210,6 @@ def schema() -> None:
     from proxy.config import schema as of_settings
 
     print(json.dumps(of_settings(), indent=2))
-
-
-@app.command(epilog="**Examples**\n\n`spillway spend`\n\n`spillway spend --by day --json`")
-def spend(
-    by: Annotated[str, typer.Option(help="day, model, target, boundary, project or key.")] = "target",
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What was spent, local and cloud, from the ledger."""
-    from proxy.meaning import spend_table
-    from proxy.projections.ledger import Ledger
-
-    if by not in ("day", "model", "target", "boundary", "project", "key"):
-        _fail(f"cannot list by {by!r}; there are day, model, target, boundary, project and key", 2)
-    path = Path(_located(config, state_dir).state.dir) / "ledger.db"
-    if not path.exists():
-        _fail(f"there is no ledger at {path}; nothing was served from this state directory yet", 1)
-    with _database(path):
-        ledger = Ledger(path)
-        rows = ledger.spend(by)
-        ledger.close()
-    print(json.dumps(rows) if as_json else spend_table(by, rows))
 
 
 @keys_app.command(
@@ -252,7 +234,7 @@ def keys_create(
     """Make a key. It is shown once; only its hash is kept."""
     import time
 
-    settings = _located(config, state_dir)
+    settings = located(config, state_dir)
     _need_models(settings, model or [])
     with _keys(settings) as store:
         try:
@@ -262,13 +244,13 @@ def keys_create(
                 expires=None if days is None else int(time.time()) + days * 86_400,
             )  # fmt: skip
         except ValueError as wrong:
-            _fail(str(wrong), 2)
+            fail(str(wrong), 2)
     _record_key(settings, row.id, "created")
     if as_json:
         print(json.dumps({"key": token, "id": row.id, "name": row.name, "created": row.created}))
     else:
         print(token)
-        _say(f"{row.id} for {name}: keep it now, it is not shown again", "dim")
+        say(f"{row.id} for {name}: keep it now, it is not shown again", "dim")
 
 
 @keys_app.command("list")
@@ -276,14 +258,14 @@ def keys_list(config: ConfigOption = None, state_dir: StateOption = None, as_jso
     """List keys, never the keys themselves."""
     from proxy.meaning import keys_table
 
-    with _keys(_located(config, state_dir)) as store:
+    with _keys(located(config, state_dir)) as store:
         rows = store.list()
     if as_json:
         print(json.dumps([{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]))
     elif rows:
         print(keys_table(rows))
     else:
-        _say("there is no key yet: make one with `spillway keys create NAME`", "dim")
+        say("there is no key yet: make one with `spillway keys create NAME`", "dim")
 
 
 @keys_app.command("revoke", epilog="**Example**\n\n`spillway keys revoke key_1f2e3d4c5b6a`")
@@ -295,112 +277,18 @@ def keys_revoke(
     """Revoke a key; running workers stop serving it within about a second."""
     from proxy.state.keys import NoSuchKey
 
-    settings = _located(config, state_dir)
+    settings = located(config, state_dir)
     with _keys(settings) as store:
         try:
             revoked = store.revoke(wanted)
         except NoSuchKey as missing:
-            _fail(f"{missing.args[0]}; `spillway keys list` shows them", 1)
+            fail(f"{missing.args[0]}; `spillway keys list` shows them", 1)
     for key in revoked:
         _record_key(settings, key, "revoked")
         print(key)
 
 
-@audit_app.command(
-    "verify",
-    epilog="**Examples**\n\n`spillway audit verify`\n\n`spillway audit verify ./audit --key 3f9a...` with a fingerprint you know",
-)
-def audit_verify(
-    directory: Annotated[
-        Path | None, typer.Argument(help="A log, or a directory of logs. Default: as configured.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="The key's fingerprint, known from elsewhere.")] = None,
-    since: Annotated[Path | None, typer.Option(help="A checkpoint kept from an earlier visit.")] = None,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Verify the log: 0 verified, 3 consistent but unanchored, 1 not verified."""
-    from compliance import verify
-
-    arguments = [str(directory or _located(config, state_dir).audit.dir)]
-    arguments += ["--key", key] if key else []
-    arguments += ["--since", str(since)] if since else []
-    raise typer.Exit(verify.main([*arguments, *(["--json"] if as_json else [])]))
-
-
-@audit_app.command("show", epilog="**Example**\n\n`spillway audit show 5f0c9a1b2c3d00000001`")
-def audit_show(
-    request: Annotated[str, typer.Argument(metavar="ID", help="The x-spillway-request-id of an answer.")],
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What was decided for one request, why, and how it ended."""
-    from compliance.journal import read
-    from compliance.records import encode
-    from proxy.meaning import timeline
-    from proxy.projections.ledger import Ledger
-
-    settings = _located(config, state_dir)
-    path = Path(settings.state.dir) / "ledger.db"
-    with _database(path):
-        found = Ledger(path).find(request) if path.exists() else []
-    if not found:
-        _fail(f"the index has no request {request}; it is about a second behind the log", 1)
-    logs = [Path(settings.audit.dir) / origin.rpartition("/")[2] for origin, _ in found]
-    rows = [next(read(log, seq, stop=seq + 1), None) for log, (_, seq) in zip(logs, found, strict=True) if log.is_dir()]
-    records = [record for record in rows if record is not None]
-    if len(records) < len(found):
-        _fail(f"the index names records that {settings.audit.dir} does not hold; `spillway audit verify` says more", 1)
-    print(json.dumps([json.loads(encode(record)) for record in records]) if as_json else timeline(records))
-
-
 # --- what the commands share -------------------------------------------------------------------------------
-
-
-def _source(config: Path | None, *, model: Path | None = None, allow_cloud: bool = False) -> tuple[Any, list[str]]:
-    """A configuration file, or what is found on this host where there is none; and notes on it."""
-    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    if path is not None:
-        if model is not None or allow_cloud:
-            _fail(f"--model and --allow-cloud are for serving without a configuration; {path} says what may be used", 2)
-        return path, [f"configuration {path}"]
-    from proxy.discovery import quickstart
-
-    return quickstart(allow_cloud=allow_cloud, model=model, environ=os.environ)
-
-
-def _settings(
-    source: Any, *, listen: dict[str, Any] | None = None, state_dir: Path | None = None, secrets: bool = True
-) -> Settings:
-    from proxy.config import build, load
-    from proxy.config_errors import ConfigInvalid
-
-    try:
-        make = load if isinstance(source, Path) else build
-        settings = make(source, os.environ, secrets=secrets)
-        changes = {name: value for name, value in (listen or {}).items() if value is not None}
-        return settings.changed(listen=changes, state_dir=state_dir) if changes or state_dir else settings
-    except ConfigInvalid as invalid:
-        _print_mistakes(invalid)
-        raise typer.Exit(1) from None
-
-
-def _located(config: Path | None, state_dir: Path | None) -> Settings:
-    """Settings for what lies in directories: no engine is looked for, and no secret, so that it works in any shell."""
-    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    return _settings(path if path is not None else {}, state_dir=state_dir, secrets=False)
-
-
-@contextlib.contextmanager
-def _database(path: Path) -> Iterator[None]:
-    """What a file that is no database, or may not be written, does to a command: one line."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        words = getattr(error, "strerror", None) or str(error)
-        _fail(f"{path} cannot be used: {words}; --state-dir names another directory", 1)
 
 
 @contextlib.contextmanager
@@ -408,7 +296,7 @@ def _keys(settings: Settings) -> Iterator[KeyStore]:
     from proxy.state.keys import KeyStore
 
     path = Path(settings.state.dir) / "keys.db"
-    with _database(path), contextlib.closing(KeyStore(path)) as store:
+    with database(path), contextlib.closing(KeyStore(path)) as store:
         yield store
 
 
@@ -420,7 +308,7 @@ def _need_models(settings: Settings, models: list[str]) -> None:
     known = public_models(settings)
     for model in models if known else ():
         if model not in known:
-            _fail(f"no model is called {model!r}; {nearest(model, known)}", 2)
+            fail(f"no model is called {model!r}; {nearest(model, known)}", 2)
 
 
 def _base_url(url: str) -> str:
@@ -429,7 +317,7 @@ def _base_url(url: str) -> str:
     if "://" not in url:
         url = f"http://{url}"
     if not url.startswith(("http://", "https://")):
-        _fail("--base-url takes an http or https URL, such as http://127.0.0.1:8800", 2)
+        fail("--base-url takes an http or https URL, such as http://127.0.0.1:8800", 2)
     return url
 
 
@@ -453,24 +341,13 @@ def _record_key(settings: Settings, key: str, change: str) -> None:
         journal.close()
     except (JournalError, OSError) as error:
         words = getattr(error, "strerror", None) or str(error)
-        _say(f"the change is in force, but its record could not be written: {words}", "red")
-
-
-def _read(file: Path | None) -> bytes:
-    if file is None:
-        if sys.stdin.isatty():
-            _say("reading a request body from the terminal; end it with Ctrl-D", "dim")
-        return sys.stdin.buffer.read()
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        _fail(f"{file} cannot be read: {error.strerror}", 2)
+        say(f"the change is in force, but its record could not be written: {words}", "red")
 
 
 def _first_model(client: Any) -> str:
     models = [model.id for model in client.models.list()]
     if not models:
-        _fail("the server lists no model; pass one with --model", 1)
+        fail("the server lists no model; pass one with --model", 1)
     return str(models[0])
 
 
@@ -479,33 +356,3 @@ def _announce(settings: Settings) -> None:
 
     for line in welcome(settings):
         print(line, flush=True)
-
-
-def _print_mistakes(invalid: ConfigInvalid) -> None:
-    """`spillway.yaml:7: engines.gpu.kind: what is wrong`, as editors and terminals make links of it; then what is right."""
-    for mistake in invalid.mistakes:
-        place = f"{invalid.name}:{mistake.line}:" if mistake.line else f"{invalid.name}:"
-        path = f"{_styled(mistake.path, bold=True)}: " if mistake.path else ""
-        _report(f"{_styled(place, dim=True)} {path}{mistake.wrong}")
-        if mistake.hint:
-            _report(f"    {_styled(mistake.hint, fg='green')}")
-    count = len(invalid.mistakes)
-    _report(f"{count} mistake{'s' if count != 1 else ''}")
-
-
-def _styled(text: str, **style: Any) -> str:
-    """In colour on a terminal only, and not where NO_COLOR is set (no-color.org)."""
-    return typer.style(text, **style) if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else text
-
-
-def _report(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _say(text: str, style: str) -> None:
-    _report(_styled(text, dim=True) if style == "dim" else _styled(text, fg=style))
-
-
-def _fail(text: str, status: int) -> NoReturn:
-    _report(f"{_styled('spillway:', fg='red')} {text}")
-    raise typer.Exit(status)

@@ -18,11 +18,12 @@ from functools import partial
 from compliance.journal import JournalError
 from compliance.model import Verdict
 from compliance.rules import CLOUD, HOME, Facts, Fixed, Ruleset, Ruling
-from compliance.scan import FAILED, Scanner
+from compliance.scan import FAILED, Inspection, Scanner
 from engines.base import Dialect
 from engines.catalog import Catalog, Entry
 from engines.errors import AnswerBlocked, EngineRefused, Untranslatable
 from engines.model import BadRequest, ErrorInfo, Request
+from proxy.addressing import beside_the_body
 from proxy.attempts import Attempts, Failure, answer_headers, passed_headers
 from proxy.auth import Keyring, Principal, credential, host_allowed
 from proxy.choosing import Chooser
@@ -198,6 +199,9 @@ class Pipeline:
                     )
             except TimeoutError:
                 seen = FAILED
+        beside = beside_the_body(request.headers, exchange.inbound.query)
+        if beside and (more := self._scanner.inspect_text(beside, "query", health=seen.health)):
+            seen = Inspection(seen.findings + more, seen.health)
         assert exchange.surface is not None
         exchange.facts = Facts(
             tenant=principal.tenant or "",
@@ -221,7 +225,9 @@ class Pipeline:
         """Every candidate failed: the last engine's own words where the dialects match, else ours."""
         error = failure.error
         target = exchange.attempts[-1].target if exchange.attempts else None
-        if not any([attempt.recorded for attempt in exchange.attempts]):  # no engine was asked: it is a refusal (law 12)
+        if not any(
+            [attempt.recorded for attempt in exchange.attempts]
+        ):  # no engine was asked: it is a refusal (law 12)
             info = failure_info(error)
             exchange.refused, exchange.refused_status = info.code or error.code, info.status
         if (

@@ -187,7 +187,7 @@ What is {topic}? Compare it with {topic}.
 Does {condition} run in families? Find a Doctor. Genetic Testing Registry. Support groups: {org}.
 How do I set up {product} with {product}? It says Error {num}.
 Play the latest album on {product} and set an alarm for {month} {age}.
-def {code}(self, {code}: int) -> str:\n    return {code}.{code}({code}, "{code}")  # TODO: {topic}
+def {code}(self, {code}: int) -> str:\n    return {code}.{code}({code}, "{code}")  # NOTE: {topic}
 SELECT {code}, {code} FROM {code} WHERE {code} = {num} ORDER BY {code};
 import {code}\nfrom {code} import {code}\n\nclass {codecap}({codecap}):\n    '''{codecap} of {code}.'''\n    {code} = {num}
 $ {code} --{code} {num} | grep {code} > {code}.txt

@@ -21,6 +21,7 @@ import re2
 from msgspec import Struct
 
 from compliance.detectors.compiled import Shelf, database
+
 MAX_SPANS = 256
 """Identifiers located by one pattern, unless the caller wants all; more of them change no verdict."""
 MAX_TRIES = 20_000

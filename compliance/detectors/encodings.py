@@ -36,9 +36,11 @@ _DIGIT = "3[0-9]"
 
 GATES: tuple[tuple[str, str], ...] = (
     ("base64", rf"(?:^|[^A-Za-z0-9]){_QUAD}{_ONE}{_TWO}{_THREE}[A-Za-z0-9+/_=\-]"),
-    ("base64", rf"(?:^|[^A-Za-z0-9])(?:{_ANY}{{4}}){{0,3}}{_DIGITS}"),
-    ("base64", r";base64,|H4sI|[A-Za-z0-9+/_\-]{20}"),
-    ("hex", rf"(?:{_PAIR}){{6}}|[0-9A-Fa-f]{{28}}|(?:{_DIGIT}[ :,\-]){{3}}|(?:(?:0|\\)x{_PAIR}[ ,;]{{0,2}}){{4}}"),
+    (
+        "base64",
+        rf"(?:^|[^A-Za-z0-9])(?:{_ANY}{{4}}){{0,3}}{_DIGITS}|;base64,|H4sI|{_ANY}{{20}}|[A-Za-z0-9+/]{{10}}==?(?:$|[^=A-Za-z0-9])",
+    ),
+    ("hex", rf"(?:{_PAIR}){{6}}|[0-9A-Fa-f]{{18}}|(?:{_DIGIT}[ :,\-]){{3}}|(?:(?:0|\\)x{_PAIR}[ ,;]{{0,2}}){{4}}"),
 )
 """(name, shape) of what a token of that kind has."""
 
@@ -51,9 +53,13 @@ _BACKSLASH = re.compile(
 )
 _SIGNS = {"n": "\n", "r": "\r", "t": "\t", "b": "", "f": "\n", '"': '"', "'": "'", "/": "/"}
 # A line that ends in = is broken there, unless that is the padding of base64.
-_QUOTED = re.compile(r"=(?:([0-9A-F]{2}(?:=[0-9A-F]{2})+)|(?<![A-Za-z0-9+/]{20}=)\r?\n|(40)(?=[A-Za-z]))")
+_QUOTED = re.compile(
+    r"=(?:([0-9A-F]{2}(?:=[0-9A-F]{2})+)|(40)(?=[A-Za-z]))"
+    r"|(?:(?<=[0-9 .\-])=\r?\n(?=[0-9 .\-])|(?<=[^\n]{60})=\r?\n)"
+)
+"""Lines end at 76 characters (RFC 2045, 6.7), or within a number; elsewhere `=` before a line's end is padding."""
 
-_BASE64 = re2.compile(r"[A-Za-z0-9+/_\-]{7,}={0,2}")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_\-])[A-Za-z0-9+/_\-]{7,}+={0,2}")
 _MEDIA_TYPE = 120
 """Characters before base64 in which the beginning of its data: URL (RFC 2397) stands."""
 _DATA_URL = re.compile(r"data:[A-Za-z0-9/+.;=\-]{0,100};base64,$")
@@ -64,6 +70,7 @@ _BASE64_PART = re.compile(r"[A-Za-z0-9]{7,}={0,2}")
 _SHAPE = re.compile(rf"{_QUAD}{_ONE}{_TWO}|(?:{_ANY}{{4}}){{0,3}}{_DIGITS}")
 _SPACE = re.compile(r"\s+")
 _LONG = 20
+_PADDED = 12
 _SURE = 12
 """Bytes that are not all printable ASCII by chance."""
 _STANDARD = str.maketrans("-_", "+/")
@@ -208,7 +215,7 @@ def _holds_text(run: str) -> bool:
 
 def _promising(run: str) -> bool:
     """Does it begin as base64 of text does, or is it long and of mixed characters?"""
-    if _SHAPE.match(run):
+    if _SHAPE.match(run) or (run[-1] == "=" and len(run) >= _PADDED):
         return True
     return len(run) >= _LONG and not run.islower() and not run.isupper()
 

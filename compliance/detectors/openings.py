@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import re2
 from msgspec import Struct
@@ -21,8 +22,11 @@ from msgspec import Struct
 from compliance.detectors.automaton import Pattern, options
 from compliance.detectors.hiding import HIDING, plain_form
 
-LOOK_BACK = 512
-"""Bytes at a text's end in which beginnings are looked for."""
+LOOK_BACK = 16_384
+"""Characters at a text's end in which beginnings are looked for."""
+_WIDEST = 1_000
+"""Characters of what an operator's own shape may match, where it is not understood: RE2 counts no further."""
+_SAMPLE = "The plan for Monday, 12 May 2025: call (555) 010-0199 or write to Dr. Smith at 5 Main Street, and so on."
 _LONG = 8
 """Repetitions of one character above which they are not counted: each costs the automaton a state."""
 _PROGRAM = 8_000
@@ -42,7 +46,7 @@ _NUMBERS = re.compile(
 """Digits as words."""
 _SPOKEN = 24
 """Characters of a text's end in which the last of them stands, whole."""
-_SPACES = re.compile(r"[ .]|\\[sWDSntr]|\[\^")
+_ENDS = (b" ", b"\n", b"\t", b'"', b"[", b"]", b"{", b"}", b",", b"\xe0", b"\xe3", b"\xe5")
 _GROUP = re.compile(r"\((?:\?(?:(?P<flags>[imsU\-]*):|P?<\w+>))?")
 _REPEAT = re.compile(r"(?:[*+?]|\{(?P<least>\d+)(?P<to>,(?P<most>\d*))?\})\??")
 
@@ -83,9 +87,11 @@ class Openings:
         for pattern in patterns:
             try:
                 parts.update(dict.fromkeys(beginnings(pattern.shape)))
-            except _Unknown:  # an operator's own shape: from a place that its width bounds
-                parts[rf"[^\n]{{1,{min(pattern.back, LOOK_BACK)}}}"] = None
+            except (_Unknown, IndexError, re2.error):  # an operator's own: from a place that its width bounds
+                parts[rf"[^\n]{{1,{min(pattern.back, _WIDEST)}}}"] = None
         self._searches = [re2.compile(group, _compact()).search for group in _grouped(list(parts))]
+        for at in range(len(_SAMPLE)):  # the automata build their first states here, and not while a stream waits
+            self.find(_SAMPLE[:at])
 
     def find(self, text: str) -> int:
         """Where the held end begins, in code points; len(text) where nothing is held."""
@@ -138,7 +144,10 @@ def beginnings(shape: str) -> list[str]:
     branches = reader.branches()
     if not reader.at_end():
         raise _Unknown(shape)
-    return [part for branch in branches for part in _from_identifier(branch, ())]
+    parts = [part for branch in branches for part in _from_identifier(branch, ())]
+    for part in parts:
+        re2.compile(part.encode("ascii"), options())
+    return parts
 
 
 def _from_identifier(branch: Sequence[_Node], behind: tuple[_Node, ...]) -> Iterator[str]:
@@ -150,7 +159,7 @@ def _from_identifier(branch: Sequence[_Node], behind: tuple[_Node, ...]) -> Iter
         after = (*branch[index + 1 :], *behind)
         if node.captures:
             borders = sum(1 for one in after if not (isinstance(one, _One) and not one.width))
-            if borders > 1 or _SPACES.search(_written(node).replace(r"\.", "").replace("(?", "(")):
+            if borders > 1 or not _is_word(node):
                 yield f"(?:{before}(?:{_begun(node)}|{_written(node)}{_sequence(after)}))"
             return
         if node.head != "(?:":
@@ -160,6 +169,24 @@ def _from_identifier(branch: Sequence[_Node], behind: tuple[_Node, ...]) -> Iter
         return
     if any(isinstance(node, _Repeated) and isinstance(node.inner, _Group) and _captures(node.inner) for node in branch):
         raise _Unknown("a repeated identifier")
+
+
+def _is_word(node: _Node) -> bool:
+    """Is all that it matches within one word?"""
+    match node:
+        case _One(text=text):
+            return not _reaches_over_words(text)
+        case _Group(branches=branches):
+            return all([_is_word(part) for branch in branches for part in branch])
+        case _Repeated(inner=inner):
+            return _is_word(inner)
+
+
+@cache
+def _reaches_over_words(text: str) -> bool:
+    """Does a class match what ends a word, or bytes of a script without spaces?"""
+    matches = re2.compile(text.encode("ascii"), options()).fullmatch
+    return any([matches(byte) is not None for byte in _ENDS])
 
 
 def _captures(group: _Group) -> bool:
@@ -292,7 +319,7 @@ class _Reader:
             self._at = self._class_end(at)
             return _One(shape[at : self._at])
         if character == "\\":
-            if shape[at + 1] in "pPQEC":
+            if shape[at + 1] in "pPQEC0123456789" or shape.startswith("x{", at + 1):
                 raise _Unknown(shape)
             self._at = at + (4 if shape[at + 1] == "x" else 2)
             text = shape[at : self._at]

@@ -104,6 +104,13 @@ _PREFIXED = (
     r"spw_[A-Za-z0-9_\-]{43}",  # Spillway's own keys
 )
 
+_LINE_END = r"(?:\s|\\[rn]){1,4}"
+"""In JSON text, too, whose escapes are still to be read."""
+_KEY = r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+_KEY_LINES = rf"(?:{_LINE_END}(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n\\]{{1,80}}|[A-Za-z0-9+/=]{{16,}}))*"
+_KEY_END = rf"(?:(?:{_LINE_END}[A-Za-z0-9+/=]{{1,64}})?{_LINE_END}-----END (?:[A-Z0-9]{{1,12}} ){{0,3}}PRIVATE KEY(?: BLOCK)?-----)"
+"""The key itself (RFC 7468, RFC 4880), as far as it goes: its first line alone says what follows."""
+
 _NAMES = (
     r"(?i:api[_\-. ]?key|apikey|secret(?:[_\-. ]?(?:access)?[_\-. ]?key)?|client[_\-. ]?secret|access[_\-. ]?(?:key|token)"
     r"|(?:private|encryption|signing)[_\-. ]?key|(?:auth|bot)?[_\-. ]?token)"
@@ -118,7 +125,7 @@ def _trigger(shape: str) -> str:
 
 
 SHAPES = (
-    Pattern("secret", r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)"),
+    Pattern("secret", rf"({_KEY}{_KEY_LINES}{_KEY_END}?)", trigger=_KEY, ahead=8192),
     Pattern("secret", r"(PuTTY-User-Key-File-[23])"),
     Pattern("secret", r"\b((?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16})\b"),  # AWS access key ids
     Pattern(

@@ -62,24 +62,19 @@ GATES: tuple[tuple[str, str], ...] = (
         for language in _LANGUAGES
         for one in language.split()
         for two in language.split()
-        for gap in (" ", "-", ", ", ",", "\n", ". ")
+        for gap in (" ", "-", ", ", "\n")
     ),
     ("words", rf"(?i)(?:{'|'.join(_TENS)})[ \-](?:{'|'.join((*_UNITS, *_TENS, *_TEENS))})[ ,\-]"),
-    ("singles", r"(?:^|[^A-Za-z0-9])" + rf"{_SINGLE}[^A-Za-z0-9 ]" * 4),
-    ("singles", rf"(?:[ \t]{_VISIBLE}){{5}}[ \t]"),
+    ("singles", rf"(?:[_*|~]{_SINGLE}){{3}}"),
+    ("singles", " [!-~]" * 4 + " "),
+    ("letters", rf"\d(?:[ .\-]?{_LETTER}){{1,8}}[ .\-]?\d"),
     (
         "letters",
-        rf"\d[ .\-]?{_LETTER}{{1,8}}[ .\-]?\d|(?:^|[^A-Za-z0-9]){_OUTER}{{1,8}}\d[\d .\-]{{4}}|\d[\d .\-]{{3}}\d{_OUTER}{{1,8}}(?:$|[^A-Za-z0-9])",
+        rf"(?:^|[^A-Za-z0-9]){_OUTER}{{1,8}}[ .\-]?\d[ .\-]?\d|\d[ .\-]?\d[ .\-]?{_OUTER}{{1,8}}(?:$|[^A-Za-z0-9])",
     ),
     ("lines", r"\d ?-?\r?\n[ \t]{0,8}-?\d"),
-    (
-        "backwards",
-        r"\d{3}[A-Z9][A-Z](?:$|[^A-Za-z0-9])|[A-Z0-9]{4}\d{2}[A-Z]{2}(?:$|[^A-Za-z0-9])|\d{4}-\d{2}-\d{3}",
-    ),
-    (
-        "backwards",
-        r"(?:moc|gro|ten|ude|vog|ed|oc|oi)\.[A-Za-z0-9]|[^A-Za-z0-9][A-Z]\d{8}[^A-Za-z0-9]|\.\d{1,3}\.\d{1,3}\.",
-    ),
+    ("backwards", r"\d{2}[A-Z9][A-Z](?:$|[^A-Za-z0-9])|\d{4}-\d{2}-\d{3}|[^A-Za-z0-9][A-Z]\d{8}[^A-Za-z0-9]"),
+    ("backwards", r"(?:moc|gro|ten|ude|vog|ed|oc|oi)\.[A-Za-z0-9]|\.\d{1,3}\.\d{1,3}\."),
 )
 """(name, shape) of what ordinary text seldom has."""
 

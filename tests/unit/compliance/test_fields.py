@@ -92,6 +92,14 @@ def test_what_cannot_be_scanned_is_opaque(name: str) -> None:
     assert [field.path for field in located(body) if field.lane == "opaque"]
 
 
+def test_a_data_url_of_text_is_opaque_and_scanned() -> None:
+    for kind in ("text/plain;charset=utf-8", "application/gzip"):
+        url = f"data:{kind};base64,{'QUJD' * 100}"
+        fields = collect({"content": url})
+        assert (fields.opaque, fields.strings) == (1, ["content", url])
+        assert [field.lane for field in located({"content": url})] == ["text", "opaque", "text"]
+
+
 def test_a_document_of_text_is_text() -> None:
     fields = collect({"type": "document", "source": {"type": "text", "data": "My name. " * 40}})
     assert fields.opaque == 0

@@ -295,3 +295,10 @@ def test_quoted_printable_soft_line_ends() -> None:
 def test_html_is_read_as_html_does() -> None:
     assert last_form(html.escape("a < b & 'c'")) == "a < b & 'c'"
     assert last_form("&unknown; &#x110000; &#0;") != ""
+
+
+def test_the_padding_of_base64_does_not_join_it_to_the_next_field() -> None:
+    """As quoted-printable would: a line that ends in = goes on there."""
+    token = b64("note: 4157368193036427 end")
+    assert token.endswith("=")
+    assert SCANNER.inspect({"name": token, "content": "hello there"}).findings[0].type == "card"

@@ -204,7 +204,7 @@ def test_a_sealed_lane_gives_out_what_holds_no_number_begun() -> None:
     assert holdback.ready("a") < more
     holdback.force("a")
     assert holdback.ready("a") == more
-    assert holdback.edited("a", end, more, f" {SSN[:7]}") == "[HELD]"
+    assert holdback.edited("a", end, more, f" {SSN[:7]}") == " [HELD]"
 
 
 def test_a_label_is_seen_across_what_went_out() -> None:
@@ -220,3 +220,15 @@ def test_masks_need_no_escape() -> None:
 
 def test_pieces() -> None:
     assert pieces_of("abcd", [1, 3]) == ["a", "bc", "d"]
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+@pytest.mark.parametrize("lines", [2, 25, 50])
+def test_a_private_key_is_masked_to_its_end(lines: int, json_too: bool) -> None:
+    body = "".join(f"{'MIIEpAIBAAKCAQEA' * 4}\n" for _ in range(lines))
+    key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}aB3d+Q==\n-----END RSA PRIVATE KEY-----"
+    text = f"It is this:\n{key}\nKeep it. "
+    out = one(json.dumps({"a": text}) if json_too else text, json=json_too)
+    assert (json.loads(out)["a"] if json_too else out) == "It is this:\n[SECRET]\nKeep it. "
+    cut = held_back([text[: len(text) // 2]], guard())[0]
+    assert "MIIE" not in cut and "PRIVATE" not in cut

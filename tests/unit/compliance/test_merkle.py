@@ -10,6 +10,7 @@ from compliance.checkpoints import BadNote, key_hash, open_note, sign, verifier_
 from compliance.merkle import (
     EMPTY_ROOT,
     Frontier,
+    Tree,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
@@ -101,3 +102,18 @@ def test_records_are_canonical_as_they_are_encoded() -> None:
         line = encode(record)
         assert _canonical(line, "here")["kind"] == record.kind
         assert decode(line) == record
+
+
+def test_a_whole_tree_proves_what_the_definitions_prove() -> None:
+    for size in range(40):
+        leaves = [leaf_hash(bytes([number])) for number in range(size)]
+        tree = Tree(b"".join(leaves))
+        assert (tree.size, tree.root()) == (size, root(leaves))
+        for index in range(size):
+            assert tree.inclusion(index) == inclusion_proof(leaves, index)
+            assert tree.consistency(index + 1) == consistency_proof(leaves, index + 1)
+    for wrong in (-1, 39):
+        with pytest.raises(IndexError):
+            tree.inclusion(wrong)
+        with pytest.raises(IndexError):
+            tree.consistency(wrong + 1)

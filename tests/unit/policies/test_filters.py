@@ -29,6 +29,11 @@ def test_boundary_names_the_place_and_the_rule() -> None:
     assert found == ("boundary", "cloud is not allowed for this request (phi stays)")
 
 
+def test_a_boundary_that_a_request_could_not_be_made_fit_for_has_a_reason_of_its_own() -> None:
+    why = ("unredactable", "something was found where nothing can be replaced")
+    assert boundary(facts(), candidate(boundary="cloud", permitted=False, barred=why)) == why
+
+
 def test_capability_names_what_is_missing() -> None:
     needs = frozenset({"tools", "vision", "json_schema"})
     assert capability(facts(needs=needs), candidate(capabilities=needs | {"more"})) is None
