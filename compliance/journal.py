@@ -397,6 +397,11 @@ def _reject(waiters: list[asyncio.Future[None]], reason: str) -> None:
 
 def read(directory: Path, start: int = 0, *, stop: int | None = None) -> Iterator[Any]:
     """Records of a slot's directory from `start` on, up to `stop` (not included), without opening it for writing."""
+    return map(decode, read_lines(directory, start, stop=stop))
+
+
+def read_lines(directory: Path, start: int = 0, *, stop: int | None = None) -> Iterator[bytes]:
+    """The same records as they are stored: canonical lines, without their line ends."""
     segments = sorted(directory.glob("segment-*.jsonl"))
     for number, path in enumerate(segments):
         seq = int(path.stem.removeprefix("segment-"))
@@ -407,8 +412,22 @@ def read(directory: Path, start: int = 0, *, stop: int | None = None) -> Iterato
                 if (stop is not None and seq >= stop) or not line.endswith(b"\n"):
                     return
                 if seq >= start:
-                    yield decode(line[:-1])
+                    yield line[:-1]
                 seq += 1
+
+
+def segment_starts(directory: Path) -> Iterator[tuple[int, bytes]]:
+    """(sequence, first record's line) of each segment that holds a record, oldest first: where to begin to read."""
+    for path in sorted(directory.glob("segment-*.jsonl")):
+        with open(path, "rb") as file:
+            line = file.readline()
+        if line.endswith(b"\n"):
+            yield int(path.stem.removeprefix("segment-")), line[:-1]
+
+
+def slots(directory: Path) -> list[Path]:
+    """The slots' directories below `directory`, by name."""
+    return sorted(key.parent for key in directory.glob("*/key.pub"))
 
 
 def load_or_create_key(path: Path) -> Ed25519PrivateKey:

@@ -51,6 +51,54 @@ class Frontier:
         return result
 
 
+class Tree:
+    """A whole tree, each of its nodes kept: any number of proofs, each in O(log n).  64 bytes a leaf."""
+
+    def __init__(self, leaves: bytes | bytearray) -> None:
+        """`leaves`: leaf hashes, one after another."""
+        self.size = len(leaves) // 32
+        self._levels = [bytes(leaves)]  # the last node of a level that has no neighbour goes up as it is
+        while len(below := self._levels[-1]) > 32:
+            above = bytearray()
+            for at in range(0, len(below), 64):
+                pair = below[at : at + 64]
+                above += sha256(b"\x01" + pair).digest() if len(pair) == 64 else pair
+            self._levels.append(bytes(above))
+
+    def root(self) -> bytes:
+        """The root over all leaves."""
+        return self._levels[-1] or EMPTY_ROOT
+
+    def inclusion(self, index: int) -> list[bytes]:
+        """As `inclusion_proof`."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"no leaf {index} in a tree of {self.size}")
+        siblings = [level[32 * (at := (index >> k) ^ 1) : 32 * at + 32] for k, level in enumerate(self._levels)]
+        return [sibling for sibling in siblings if sibling]
+
+    def consistency(self, first: int) -> list[bytes]:
+        """As `consistency_proof`."""
+        if not 0 < first <= self.size:
+            raise IndexError(f"no prefix of {first} in a tree of {self.size}")
+        proof: list[bytes] = []
+        low, high, whole = 0, self.size, True
+        while first != high:
+            split = low + _split(high - low)
+            if first <= split:
+                proof.append(self._node(split, high))
+                high = split
+            else:
+                proof.append(self._node(low, split))
+                low, whole = split, False
+        return proof[::-1] if whole else [self._node(low, high), *proof[::-1]]
+
+    def _node(self, low: int, high: int) -> bytes:
+        """The root over [low, high), a subtree of this tree."""
+        height = (high - low - 1).bit_length()
+        at = 32 * (low >> height)
+        return self._levels[height][at : at + 32]
+
+
 def root(leaves: Sequence[bytes]) -> bytes:
     """The root over leaf hashes."""
     frontier = Frontier()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
@@ -19,6 +20,7 @@ import msgspec
 
 from compliance.detectors import crowd
 from compliance.detectors.custom import custom_patterns
+from compliance.detectors.forms import Forms
 from compliance.detectors.health import HealthContext
 from compliance.detectors.names import Names
 from compliance.detectors.openings import Openings
@@ -52,7 +54,7 @@ from proxy.plugins import load as load_plugin
 from proxy.pollers import HealthPoller
 from proxy.prices import price_of, shipped
 from proxy.projections.ledger import Ledger, Projector
-from proxy.recording import Recorder
+from proxy.recording import Recorder, keep_policy
 from proxy.redacting import Redactor, open_store
 from proxy.spending import Spending
 from proxy.state.keys import KeyStore
@@ -342,7 +344,7 @@ def build_scanner(settings: Settings) -> Scanner:
     shelf = user_shelf(os.environ)
     crowd.prepare(shelf)
     patterns = Patterns(custom=custom, shelf=shelf)
-    return Scanner(patterns, people, HealthContext(shelf), quick=quick, always=asks_everywhere(settings))
+    return Scanner(patterns, people, HealthContext(shelf), Forms(shelf), quick=quick, always=asks_everywhere(settings))
 
 
 def build_answers(settings: Settings, scanner: Scanner, ruleset: Ruleset) -> Answers:
@@ -415,7 +417,10 @@ def _open_journal(settings: Settings, slot: str, key: Any) -> Journal:
             time.sleep(delay)
 
         options["sync"] = slow_sync
-    return Journal.open(directory / slot, origin=f"{instance_name(directory)}/{slot}", key=key, **options)
+    journal = Journal.open(directory / slot, origin=f"{instance_name(directory)}/{slot}", key=key, **options)
+    with contextlib.suppress(OSError):  # an evidence pack names what was not kept
+        keep_policy(directory, settings.policy_hash, settings.policy_material)
+    return journal
 
 
 def instance_name(directory: Path) -> str:

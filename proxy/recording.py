@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from compliance.journal import Journal, JournalError
 from compliance.model import Finding
@@ -219,6 +221,16 @@ class Recorder:
                     trace=exchange.trace,
                 )
             )  # fmt: skip
+
+
+def keep_policy(logs: Path, hash_: str, material: bytes) -> None:
+    """Keep beside the logs what a policy's hash was taken over: records name the hash, evidence packs hold both."""
+    path = logs / "policies" / f"{hash_}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(material)
+        part.replace(path)
 
 
 def summary(findings: Iterable[Finding], *, counted: bool = False) -> tuple[str, ...]:

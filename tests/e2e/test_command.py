@@ -111,8 +111,26 @@ def test_the_log_explains_a_request(serving: tuple[Path, int, list[str]]) -> Non
     assert spillway("audit", "verify", "--key", fingerprint, directory=directory).returncode == 0
     assert spillway("audit", "verify", "--key", "0" * 64, directory=directory).returncode == 1
     spent = json.loads(spillway("spend", "--json", directory=directory).stdout)
-    assert spent[0]["name"] == "cpu/smoke-test" and spent[0]["cost"] == 0
+    assert spent["rows"][0]["target"] == "cpu/smoke-test" and spent["total"]["spent"] == 0
     assert "cpu/smoke-test" in spillway("spend", directory=directory).stdout
+
+
+def test_an_auditor_gets_evidence_from_a_running_log(serving: tuple[Path, int, list[str]]) -> None:
+    """Search, a checkpoint kept, traffic, a pack that continues it."""
+    directory, _, url = serving[0], serving[1], f"http://127.0.0.1:{serving[1]}"
+    assert spillway("chat", "hi", "--base-url", url, "--max-tokens", "2", directory=directory).returncode == 0
+    time.sleep(1.5)  # a checkpoint a second
+    kept = spillway("audit", "checkpoint", directory=directory)
+    (directory / "kept.txt").write_text(kept.stdout)
+    assert spillway("chat", "hi", "--base-url", url, "--max-tokens", "2", directory=directory).returncode == 0
+    found = spillway("audit", "search", "--ending", "completed", "--json", directory=directory)
+    assert {json.loads(line)["target"] for line in found.stdout.splitlines()} == {"cpu/smoke-test"}
+    time.sleep(1.5)
+    out = directory / "evidence"
+    done = spillway("audit", "export", "--from", "1h", "--since", "kept.txt", "--out", str(out), directory=directory)
+    assert done.returncode == 0, done.stderr
+    verified = spillway("audit", "verify", str(out), "--since", "kept.txt", directory=directory)
+    assert (verified.returncode, "1 here, 0 named and not kept" in verified.stdout) == (0, True), verified.stdout
 
 
 def test_two_cannot_share_a_state_directory(serving: tuple[Path, int, list[str]]) -> None:
@@ -174,6 +192,10 @@ WRONG = [
     (("spend", "--by", "moon"), 2, "day"),
     (("spend",), 1, "no ledger"),
     (("keys", "revoke", "nope"), 1, "keys list"),
+    (("scan", "none.txt"), 2, "cannot be read"),
+    (("redact", "--tier", "best"), 2, "fast and full"),
+    (("policy", "test", "none.yaml"), 1, "cannot be read"),
+    (("canary", "--model", "x", "--live", "http://127.0.0.1:1"), 1, "no model is called 'x'"),
     (("nope",), 2, "No such command"),
 ]
 
