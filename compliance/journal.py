@@ -17,6 +17,7 @@ import base64
 import fcntl
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ GROUP_WINDOW = 0.004  # seconds
 GROUP_RECORDS = 256
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT = 60.0
+_NOTE_TAIL = 8192
+"""Bytes that hold the last whole checkpoint."""
+_NOTE_END = re.compile("^— .*\n\n".encode(), re.MULTILINE)
 
 
 class JournalError(Exception):
@@ -121,6 +125,7 @@ class Journal:
         return journal
 
     def _recover(self) -> None:
+        _cut_torn_note(self.directory / "checkpoints")
         segments = self._segments()
         mark = self._load_mark()
         self._frontier = Frontier(mark["size"], [bytes.fromhex(h) for h in mark["frontier"]])
@@ -381,6 +386,21 @@ class Journal:
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _cut_torn_note(path: Path) -> None:
+    """Cut off a checkpoint that a crash left unfinished: the next one must not run together with it."""
+    if not path.exists():
+        return
+    with open(path, "r+b") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - _NOTE_TAIL)
+        file.seek(start)
+        tail = file.read()
+        whole = [match.end() for match in _NOTE_END.finditer(tail)]
+        end = start + whole[-1] if whole else start
+        if end < start + len(tail) and (whole or start == 0):
+            file.truncate(end)
+            os.fsync(file.fileno())
 
 
 def _resolve(waiters: list[asyncio.Future[None]]) -> None:

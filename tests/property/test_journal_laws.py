@@ -306,3 +306,15 @@ def test_law_13_a_checkpoint_torn_by_a_crash_is_passed_over(pristine: Path, tmp_
         if whole[:-cut].endswith(b"\n"):
             continue
         assert (slot.problem, slot.records, slot.covered) == (None, 35, 20), cut
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 60, 100, 150, 10_000])
+def test_law_13_a_log_goes_on_after_a_torn_checkpoint_and_verifies(cut: int, pristine: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "log"
+    shutil.copytree(pristine, copy)
+    whole = (copy / "checkpoints").read_bytes()
+    (copy / "checkpoints").write_bytes(whole[: max(0, len(whole) - cut)])
+    write(copy, 3, segment_records=8)
+    slot = verify.verify_directory(copy).slots[0]
+    assert slot.problem is None
+    assert slot.covered == slot.records > 35
