@@ -45,6 +45,8 @@ _OPAQUE_TYPES = frozenset(
 )
 _BASE64_KEYS = ("data", "file_data")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
+_TEXT_TYPE = re.compile(r"data:(?:text/|application/(?:json|xml|yaml|gzip|x-gzip|zlib|x-ndjson)\b)")
+"""Media types whose base64 may be text, which detectors decode."""
 _EMBEDDED_BASE64 = re.compile(r";base64,[A-Za-z0-9+/_=-]{64}")
 
 # Field names of the dialects themselves; any other key was chosen by a caller and is stored as `*`.
@@ -221,7 +223,7 @@ def _base64(text: str, key: str) -> tuple[int, bool]:
         return 0, True
     start = text.find(";base64,", 0, 128) + 8 if text.startswith("data:") else 0
     if (start > 7 or key in _BASE64_KEYS) and _BASE64.fullmatch(text, start):
-        return 1, False
+        return 1, _TEXT_TYPE.match(text) is not None  # opaque all the same: whether it is text is not known here
     return (1 if _EMBEDDED_BASE64.search(text) else 0), True
 
 

@@ -79,6 +79,7 @@ class Scanner:
         patterns: Detector | None = None,
         people: Sequence[Detector] = (),
         context: HealthContext | None = None,
+        forms: Forms | None = None,
         *,
         max_chars: int = MAX_CHARS,
         quick: int = QUICK,
@@ -90,7 +91,7 @@ class Scanner:
         self._quick = quick
         self._always = always
         self._health = context or HealthContext()
-        self._forms = Forms()
+        self._forms = forms or Forms()
 
     def inspect(self, body: Any, *, health: bool = False) -> Inspection:
         """The findings of a parsed request body.  A body that cannot be scanned gives `scan_failed`.

@@ -33,7 +33,7 @@ JOINERS = ("", " ", "-")
 """What may have stood where the value was cut."""
 
 _STRUCTURE = frozenset(
-    {"role", "type", "id", "model", "tool_call_id", "call_id", "tool_use_id", "object", "media_type", "format"}
+    {"role", "type", "id", "model", "tool_call_id", "call_id", "tool_use_id", "object", "media_type", "format", "name"}
 )
 """Keys of the dialects between one text and the next."""
 _CODED = r"A-Za-z0-9@._%=+/&#;\\\-"

@@ -71,6 +71,8 @@ _SHAPE = re.compile(rf"{_QUAD}{_ONE}{_TWO}|(?:{_ANY}{{4}}){{0,3}}{_DIGITS}")
 _SPACE = re.compile(r"\s+")
 _LONG = 20
 _PADDED = 12
+_SAMPLE = 4096
+_PRINTABLE = bytes((9, 10, 13, *range(32, 127)))
 _SURE = 12
 """Bytes that are not all printable ASCII by chance."""
 _STANDARD = str.maketrans("-_", "+/")
@@ -257,8 +259,13 @@ def _text(data: bytes) -> str | None:
     try:
         plain = data.decode("utf-8")
     except UnicodeDecodeError:
+        plain = ""
+    if plain and _says_something(plain if plain.isascii() else plain_form(plain)):
+        return plain
+    head = data[:_SAMPLE]  # a few odd bytes in a text do not hide it
+    if len(data) < _SURE or 8 * len(head.translate(None, _PRINTABLE)) > len(head):
         return None
-    return plain if _says_something(plain if plain.isascii() else plain_form(plain)) else None
+    return data.decode("utf-8", "replace")
 
 
 def _says_something(plain: str) -> bool:

@@ -29,10 +29,11 @@ _WIDEST = 1_000
 _SAMPLE = "The plan for Monday, 12 May 2025: call (555) 010-0199 or write to Dr. Smith at 5 Main Street, and so on."
 _LONG = 8
 """Repetitions of one character above which they are not counted: each costs the automaton a state."""
-_PROGRAM = 8_000
+_PROGRAM = 4_000
 """RE2 instructions of one expression: several small automata stay smaller than one large one."""
-_MEMORY = 32 << 20
-"""Bytes of one expression's automaton."""
+_MEMORY = 64 << 20
+"""Bytes that RE2 may plan for one expression's automaton: it takes a small part of it, 60 MB for all, also on hostile text.
+With half as much the states of ordinary prose are thrown away before they are met again."""
 
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001\u3002\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"""[^\s"\[\]{{}},{_SPACELESS}]*""")

@@ -302,3 +302,23 @@ async def test_law_01_08_11_nothing_local_leaves_and_nothing_is_told(
                 assert not holds(data, what), (where, what.kind, place, form)
     assert sent == REQUESTS
     assert collector.requests, "no span was exported, so nothing was proved of them"
+
+
+@pytest.mark.parametrize("where", ["query", "anthropic-beta"])
+async def test_law_08_what_stands_beside_the_body_is_scanned_as_well(where: str, tmp_path: Path) -> None:
+    async with ScriptedEngine(_close) as home, ScriptedEngine(serve) as cloud:
+        config = configuration(random.Random(1), home.url, cloud.url, cloud.url, "http://127.0.0.1:1")
+        config["compliance"] = {"tier": "fast"}
+        del config["telemetry"]
+        async with running(config, tmp_path) as spillway:
+            plain = {"anthropic-version": "2023-06-01", "anthropic-beta": "prompt-caching-2024-07-31"}
+            fine = await ask(spillway.port, f"{ANTHROPIC}?beta=true&key=sk-proj-{'aB3' * 12}", _said(HEALTH), plain)
+            assert fine.status == 200 and cloud.requests
+            before = len(cloud.requests)
+            ssn = "512-44-9182"
+            if where == "query":
+                answer = await ask(spillway.port, f"{ANTHROPIC}?about={ssn}", _said("hello"))
+            else:
+                answer = await ask(spillway.port, ANTHROPIC, _said("hello"), {**plain, where: f"x-2024-07-31,{ssn}"})
+            assert answer.status >= 500  # only the broken local engine was left
+            assert len(cloud.requests) == before

@@ -83,6 +83,7 @@ HIDDEN: dict[str, Callable[[str], str]] = {
     "base64 in one word": lambda text: f"id_{b64(text)}",
     "base64, no padding": lambda text: b64(text).rstrip("="),
     "base64 of a sentence": lambda text: b64(f"please charge the card {text} today, and say so"),
+    "base64 with odd bytes": lambda text: b64(f"\0\x01 card {text} thank you".encode() + b"\xff"),
     "base64 of UTF-16": lambda text: b64(text.encode("utf-16-le")),
     "base64, twice": lambda text: b64(b64(text)),
     "base64 in lines": lambda text: base64.encodebytes(("x" * 40 + f" card {text} " + "y" * 40).encode()).decode(),
