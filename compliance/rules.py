@@ -127,7 +127,7 @@ class Rule(Struct, frozen=True):
 class Ruling:
     """What may be done with one request, target by target."""
 
-    __slots__ = ("_facts", "_kinds", "_known", "_opaque", "_redaction", "_rules", "findings")
+    __slots__ = ("_facts", "_kinds", "_known", "_opaque", "_rules", "findings")
 
     def __init__(
         self, rules: Sequence[Rule], facts: Facts, findings: tuple[Finding, ...], kinds: tuple[str, ...], opaque: Action
@@ -136,25 +136,8 @@ class Ruling:
         self._facts = facts
         self._kinds = kinds  # of what was found, once each, in their order: the same request names the same rule
         self._opaque = opaque
-        self._redaction = True
         self._known: dict[Labels, Verdict] = {}
         self.findings = findings
-
-    def without_redaction(self) -> Ruling:
-        """The same where nothing can be replaced: what would have been redacted stays local."""
-        other = Ruling(self._rules, self._facts, self.findings, self._kinds, self._opaque)
-        other._redaction = False
-        return other
-
-    @property
-    def health(self) -> bool:
-        """There is health context, or a tenant that is tagged with it."""
-        return self._facts.health
-
-    def over(self, kind: str, labels: Labels) -> Action:
-        """The action over one kind of finding for a target with these labels, also where none was found before."""
-        rules = [rule for rule in self._rules if rule.target.matches(labels, self._facts.today)]
-        return self._decide(kind, rules, labels)[0]
 
     def on(self, labels: Labels) -> Verdict:
         """The verdict for a target with these labels."""
@@ -180,7 +163,7 @@ class Ruling:
                 name = by
         if action != "redact":
             return Verdict(action, self.findings, name)
-        if labels.boundary == LOCAL or not self._redaction:  # at home nothing need be replaced
+        if labels.boundary == LOCAL:  # at home nothing need be replaced
             return Verdict("keep_local", self.findings, name)
         return Verdict("redact", self.findings, name, frozenset(redacted))
 
@@ -273,9 +256,6 @@ class Fixed(Ruling):
 
     def on(self, labels: Labels) -> Verdict:
         return self._verdict
-
-    def without_redaction(self) -> Ruling:
-        return self
 
 
 def policy_hash(material: bytes) -> str:

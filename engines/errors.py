@@ -17,7 +17,8 @@
     │   ├── EngineOverloaded         429, 503, 529 or an error event saying so               retryable
     │   ├── EngineFault              other 5xx                                               retryable
     │   └── RequestRejected          other 4xx: the same anywhere                            final
-    └── Untranslatable               the other dialect cannot say this                       retryable
+    ├── Untranslatable               the other dialect cannot say this                       retryable
+    └── AnswerBlocked                the rules end an answer for what stands in it            final
 
 Messages are Spillway's own words: they never carry a peer's bytes, so they may be logged.
 """
@@ -142,3 +143,17 @@ class Untranslatable(EngineError):
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
         self.field = field
+
+
+class AnswerBlocked(EngineError):
+    """`kind` is what was found.  Another candidate is not tried: it was asked the same."""
+
+    code = "policy_blocked"
+    status = 403
+
+    def __init__(self, kind: str) -> None:
+        message = f"The answer was ended by policy: it may not hold what was found in it ({kind})."
+        super().__init__(
+            f"the rules end an answer that holds: {kind}", ErrorInfo(403, "permission", message, self.code)
+        )
+        self.kind = kind

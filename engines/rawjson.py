@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -116,6 +116,53 @@ def insert(raw: bytes, key: str, value: bytes) -> bytes:
     before = raw[: raw.rindex(b"}")].rstrip(_SPACE)
     comma = b"" if before.endswith(b"{") else b","
     return before + comma + msgspec.json.encode(key) + b":" + value + raw[len(before) :]
+
+
+def value_spans(raw: bytes, wanted: Collection[tuple[str | int, ...]]) -> dict[tuple[str | int, ...], tuple[int, int]]:
+    """(start, end) of strings, objects and arrays at these paths of keys and places in valid JSON; of a key twice, the last."""
+    found: dict[tuple[str | int, ...], tuple[int, int]] = {}
+    path: list[str | int] = []  # of the value that is being read
+    opened: list[int] = []  # where the objects and arrays around it begin
+    expecting_key = False
+    for token in _TOKEN.finditer(raw):
+        mark = raw[token.start()]
+        if mark == 0x22:  # a string
+            if expecting_key:
+                path[-1] = _text(token.group())
+                expecting_key = False
+            elif tuple(path) in wanted:
+                found[tuple(path)] = token.span()
+        elif mark == 0x7B or mark == 0x5B:  # { [
+            opened.append(token.start())
+            expecting_key = mark == 0x7B
+            path.append("" if expecting_key else 0)
+        elif mark == 0x7D or mark == 0x5D:  # } ]
+            path.pop()
+            start = opened.pop()
+            expecting_key = False
+            if tuple(path) in wanted:
+                found[tuple(path)] = start, token.end()
+        elif mark == 0x2C:  # ,
+            last = path[-1]
+            if isinstance(last, int):
+                path[-1] = last + 1
+            else:
+                expecting_key = True
+    return found
+
+
+def rewritten(raw: bytes, changes: Mapping[tuple[str | int, ...], bytes]) -> bytes:
+    """Valid JSON with the strings, objects and arrays at these paths replaced; KeyError where there is none."""
+    spans = value_spans(raw, changes)
+    out: list[bytes] = []
+    at = 0
+    for path in sorted(changes, key=lambda path: spans[path]):
+        start, end = spans[path]
+        if start >= at:  # else it lies within what is replaced already
+            out += (raw[at:start], changes[path])
+            at = end
+    out.append(raw[at:])
+    return b"".join(out)
 
 
 def _only_string(raw: bytes, key: str, present: bool) -> tuple[int, int] | None:

@@ -10,6 +10,8 @@ def boundary(facts: Facts, candidate: Candidate) -> tuple[str, str] | None:
     """The verdict and the key must both allow the target's boundary.  First: nothing else may overrule it."""
     if candidate.permitted:
         return None
+    if candidate.barred is not None:
+        return candidate.barred
     return "boundary", f"{candidate.boundary} is not allowed for this request ({facts.rule})"
 
 

@@ -37,6 +37,7 @@ class Candidate:
     capabilities: frozenset[str]
     context: int | None
     permitted: bool  # the verdict and the key both allow this boundary
+    barred: tuple[str, str] | None = None  # where not: a reason and words of its own
     healthy: bool = True  # probes and circuit breaker
     in_flight: int = 0
     concurrency: int | None = None
@@ -49,7 +50,7 @@ class Veto(Struct, frozen=True, gc=False):
     """Why a candidate was not chosen.  `reason` is a stable word that records, metrics and people read."""
 
     target: str
-    reason: str  # boundary, unhealthy, capability, context, saturated, unpriced, untranslatable, size, outranked
+    reason: str  # boundary, unredactable, pseudonyms, unhealthy, capability, context, saturated, unpriced, untranslatable, size, outranked
     detail: str = ""
 
 

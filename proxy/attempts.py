@@ -12,21 +12,24 @@ import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from compliance.model import LOCAL
-from compliance.scan import AnswerScanner, Scanner
 from engines.base import Dialect
 from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
 from engines.model import Operation, Request, Target
 from engines.transport import Connection, Transport
-from policies.model import Decision
+from policies.model import Decision, Veto
 from proxy.addressing import Address, Addresses
 from proxy.admission import Admission
+from proxy.answering import Answers
 from proxy.deadlines import Deadlines
-from proxy.exchange import Attempt, Exchange, Header
+from proxy.exchange import Attempt, Exchange, Header, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet, Origin
 from proxy.recording import Recorder
+from proxy.redacting import Redactor
 from proxy.relay import Limits, Relay
-from proxy.session import AnswerScan, Session, StreamSession, WholeSession
+from proxy.session import Session, StreamSession, WholeSession
 from proxy.spending import OutOfBudget, Spending
 
 _PASSED = frozenset(
@@ -79,7 +82,8 @@ class Attempts:
         recorder: Recorder,
         spending: Spending,
         addresses: Addresses,
-        scanner: Scanner | None,
+        redactor: Redactor,
+        answers: Answers,
         max_attempts: int,
         answer_limit: int,
         durable_local: bool,
@@ -92,10 +96,25 @@ class Attempts:
         self._recorder = recorder
         self._spending = spending
         self._addresses = addresses
-        self._scanner = scanner
+        self._redactor = redactor
+        self._answers = answers
         self._max_attempts = max_attempts
         self._answer_limit = answer_limit
         self._durable_local = durable_local
+
+    async def ready(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> bool:
+        """Can the first choice get what it may get?  False: it must be redacted and cannot be, so decide again."""
+        if not decision.ranked:
+            return True
+        return type(await self._redacted(exchange, targets[decision.ranked[0]])) is not NotRedacted
+
+    async def _redacted(self, exchange: Exchange, target: Target) -> Redaction | NotRedacted | None:
+        """The request redacted for this target; None where its verdict does not ask for that."""
+        assert exchange.ruling is not None
+        labels = self._addresses.labels(target)
+        if exchange.ruling.on(labels).action != "redact":
+            return None
+        return await self._redactor.redacted(exchange, labels)
 
     async def run(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> None:
         """Try the ranked candidates.  Returns when one has answered (or failed after the commit, which the
@@ -106,12 +125,16 @@ class Attempts:
             if len(exchange.attempts) >= self._max_attempts:
                 break
             target = targets[name]
+            redaction = await self._redacted(exchange, target)
+            if isinstance(redaction, NotRedacted):
+                _veto(exchange, name, redaction)
+                continue
             engine = self._fleet[target.engine]
             origin = engine.pick(self._loop.time())
             if origin is None or (exchange.attempts and engine.saturated()):
                 continue  # the world changed while another candidate was tried
             try:
-                error = await self._attempt(exchange, target, engine, origin)
+                error = await self._attempt(exchange, target, engine, origin, redaction)
             except OutOfBudget as refusal:
                 broke = refusal
                 continue
@@ -127,13 +150,19 @@ class Attempts:
         raise Failure(ConnectFailed("no engine could be reached"), same_dialect=False)
 
     async def _attempt(
-        self, exchange: Exchange, target: Target, engine: EngineState, origin: Origin
+        self, exchange: Exchange, target: Target, engine: EngineState, origin: Origin, redaction: Redaction | None
     ) -> EngineError | None:
         """One target, once.  The error that ended it, or None."""
-        request = exchange.request
+        request = exchange.request if redaction is None else redaction.request
         assert request is not None
         now = self._loop.time()
-        attempt = Attempt(len(exchange.attempts), target, _us(now - exchange.started))
+        assert exchange.ruling is not None
+        verdict = exchange.ruling.on(self._addresses.labels(target))
+        if not verdict.allows(target.boundary, redacted=redaction is not None):
+            raise RuntimeError("a target was chosen that this request may not be sent to")
+        attempt = Attempt(len(exchange.attempts), target, _us(now - exchange.started), verdict)
+        if redaction is not None:
+            attempt.scope, attempt.redacted = redaction.scope, redaction.counts
         hold = None
         if target.boundary != LOCAL:
             hold = await self._spending.reserve(exchange, attempt)  # raises OutOfBudget: then there was no attempt
@@ -146,14 +175,16 @@ class Attempts:
         try:
             address = self._addresses.find(target, request.operation)
             body, edits = self._render(request, address)
-            session = self._session(exchange, address)
+            if redaction is not None:
+                edits = ("redacted", *edits)
+            session = self._session(exchange, attempt, address)
             connection = await self._dispatchable(exchange, attempt, origin, edits)
             now = self._loop.time()
             attempt.connect_us = _us(now - exchange.started)
             relay = self._relay(exchange, attempt, address, session, connection, now)
             connection.request(
                 b"POST",
-                address.path_with(exchange.inbound.query),
+                address.path_with(exchange.inbound.query, plain=redaction is not None),
                 address.headers_for(request, exchange.trace),
                 body,
                 relay,
@@ -243,22 +274,22 @@ class Attempts:
         )
         return body, ("translated",)
 
-    def _session(self, exchange: Exchange, address: Address) -> Session:
+    def _session(self, exchange: Exchange, attempt: Attempt, address: Address) -> Session:
         request = exchange.request
         assert request is not None
         client = self._client(exchange)
-        scan: AnswerScan | None = AnswerScanner(self._scanner) if self._scanner is not None else None
+        scan, answering = self._answers.of(exchange, self._addresses.labels(attempt.target), attempt.scope)
         restore = address.target.model != request.model
         answer_id = f"spw-{exchange.id}"
         created = exchange.at // 1_000_000
         if request.stream:
             return StreamSession(
                 request, client, address.dialect, answer_id=answer_id, created=created, restore_model=restore,
-                strip_usage=not request.wants_usage, scan=scan,
+                strip_usage=not request.wants_usage, scan=scan, answering=answering,
             )  # fmt: skip
         return WholeSession(
             request, client, address.dialect, answer_id=answer_id, created=created, restore_model=restore,
-            limit=self._answer_limit, scan=scan,
+            limit=self._answer_limit, scan=scan, answering=answering,
         )  # fmt: skip
 
     def _relay(
@@ -307,13 +338,24 @@ def answer_headers(exchange: Exchange, target: Target | None) -> list[Header]:
     headers: list[Header] = [(b"x-spillway-request-id", exchange.id.encode())]
     if target is not None:
         headers.append(_target_header(target.name))
-    verdict = exchange.verdict
+    verdict = exchange.attempts[-1].verdict if exchange.attempts and target is not None else exchange.verdict
     if verdict is not None and verdict.action != "allow":
         headers.append((b"x-spillway-action", verdict.action.encode()))
     decision = exchange.decision
     if decision is not None and decision.overflow and target is not None and target.boundary != LOCAL:
         headers.append((b"x-spillway-overflow", decision.overflow.encode()))
     return headers
+
+
+def _veto(exchange: Exchange, name: str, why: NotRedacted) -> None:
+    """The decision, without a target that turned out not to be allowed."""
+    decision = exchange.decision
+    assert decision is not None
+    exchange.decision = replace(
+        decision,
+        ranked=tuple([other for other in decision.ranked if other != name]),
+        vetoes=(*decision.vetoes, Veto(name, why.reason, why.detail)),
+    )
 
 
 def _operation(exchange: Exchange) -> Operation:

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from compliance.model import Finding, Verdict
+from compliance.pseudonyms import Scope
+from compliance.rules import Facts, Labels, Ruling
 from engines.model import Request, Target, Usage
 from policies.model import Decision
 from proxy.auth import Principal
@@ -58,16 +62,32 @@ class ClientSink(Protocol):
         ...
 
 
+class Redaction(Struct, frozen=True):
+    """A request in which all that the rules want replaced is replaced; the map of its scope is on the disk."""
+
+    request: Request
+    scope: Scope
+    counts: tuple[tuple[str, int], ...]  # (kind, how many were replaced)
+
+
+class NotRedacted(Struct, frozen=True):
+    """Why a request cannot be redacted, so that it stays local: a veto's words."""
+
+    reason: str  # unredactable, or pseudonyms (which may pass)
+    detail: str
+
+
 class Attempt:
     """One target tried.  Times are microseconds since the exchange's start; 0: it did not come to that."""
 
     __slots__ = (
         "answer_findings", "billable", "bytes_in", "committed", "connect_us", "cost", "ending", "error", "first_us", "hold",
-        "index", "price", "recorded", "scopes", "started_us", "status", "target", "total_us", "usage",
+        "index", "price", "recorded", "redacted", "scope", "scopes", "started_us", "status", "target", "total_us", "usage", "verdict",
     )  # fmt: skip
 
-    def __init__(self, index: int, target: Target, started_us: int) -> None:
+    def __init__(self, index: int, target: Target, started_us: int, verdict: Verdict) -> None:
         self.index = index
+        self.verdict = verdict  # for this target
         self.target = target
         self.started_us = started_us
         self.connect_us = 0
@@ -86,14 +106,16 @@ class Attempt:
         self.answer_findings: tuple[Finding, ...] = ()
         self.billable = False  # the engine took the request, and did not refuse it
         self.recorded = False
+        self.scope: Scope | None = None  # of what was replaced in the request: the way back for its answer
+        self.redacted: tuple[tuple[str, int], ...] = ()
 
 
 class Exchange:
     """One request from its first byte to its records."""
 
     __slots__ = (
-        "actor", "at", "attempts", "decision", "id", "inbound", "principal", "queue_us", "refused", "refused_status",
-        "request", "sink", "started", "surface", "trace", "verdict",
+        "actor", "at", "attempts", "decision", "facts", "id", "inbound", "principal", "queue_us", "redactions", "refused",
+        "refused_status", "request", "ruling", "sink", "started", "surface", "trace", "verdict",
     )  # fmt: skip
 
     def __init__(self, exchange_id: str, inbound: Inbound, sink: ClientSink, at: int, started: float) -> None:
@@ -105,9 +127,12 @@ class Exchange:
         self.surface: Surface | None = None
         self.principal: Principal | None = None
         self.request: Request | None = None
-        self.verdict: Verdict | None = None
+        self.ruling: Ruling | None = None
+        self.facts: Facts | None = None  # what rules look at; None: it was not scanned
+        self.verdict: Verdict | None = None  # for a cloud without a contract: the one that is shown
         self.decision: Decision | None = None
         self.attempts: list[Attempt] = []
+        self.redactions: dict[Labels, Redaction | NotRedacted] = {}  # by the labels of the targets they are for
         self.queue_us = 0
         self.refused = ""  # the refusal's code, if it ended so
         self.refused_status = 0

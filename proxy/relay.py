@@ -142,15 +142,19 @@ class Relay:
             self._connection.abort()
         elif now >= self._total_at:
             self._fail(TotalTimeout("the attempt took longer than its total timeout"))
-        elif self.first_at and (self._heard or now < self._last_heard + self._limits.idle):
+        elif self._begun() and (self._heard or now < self._last_heard + self._limits.idle):
             if self._heard:  # since the last look: an event sets a flag, which is cheaper than reading the clock
                 self._heard = False
                 self._last_heard = now
             self.deadline = min(now + self._limits.idle / IDLE_LOOKS, self._total_at)
-        elif self.first_at:
+        elif self._begun():
             self._fail(IdleTimeout("the engine fell silent"))
         else:
             self._fail(FirstEventTimeout("the engine sent nothing in time"))
+
+    def _begun(self) -> bool:
+        """Has the engine begun to answer?  What it said may still be held back."""
+        return self.first_at > 0 or self._session.committed
 
     # --- the client's side ------------------------------------------------------------------------------
 

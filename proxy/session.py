@@ -3,7 +3,8 @@
 `StreamSession` works on whole events: it frames, decodes to know what passes, meters, feeds the scanner of
 answers, and gives back the bytes for the client: the very frames where both ends speak one dialect (but for
 named edits), a translation where they do not.  `WholeSession` does the same for an answer that is not
-streamed.  Both say `error` instead of inventing a success (law 5): a stream counts as whole only if its
+streamed.  Where identifiers are masked, stop the answer, or are turned back from pseudonyms, events wait in
+`proxy.holding` until their text is decided.  Both say `error` instead of inventing a success (law 5): a stream counts as whole only if its
 terminal event came and every choice had its finish.
 """
 
@@ -45,6 +46,7 @@ from engines.model import (
     UsageReport,
 )
 from engines.sse import Framer
+from proxy.holding import Answering, Holding, Out
 
 OVERLOADED = frozenset({429, 503, 529})
 HELD_LIMIT = 64 * 1024
@@ -76,8 +78,11 @@ class Session(ABC):
     """What a relay needs to know of either kind of session."""
 
     streamed = False
+    committed = False  # the engine has begun to answer
 
-    def __init__(self, request: Request, client: Dialect, engine: Dialect, scan: AnswerScan | None) -> None:
+    def __init__(
+        self, request: Request, client: Dialect, engine: Dialect, scan: AnswerScan | None, answering: Answering | None
+    ) -> None:
         self.request = request
         self.client = client
         self.engine = engine
@@ -86,7 +91,8 @@ class Session(ABC):
         self.told = False  # the engine's own error event has reached the client
         self.usage: Usage | None = None
         self.text_bytes = 0  # of everything the model wrote; for an estimate where usage is missing
-        self._scan = scan
+        self._scan = scan  # of an answer that passes as it comes
+        self._holding = Holding(answering, engine.name) if answering is not None else None
 
     @abstractmethod
     def feed(self, data: bytes) -> bytes:
@@ -97,7 +103,8 @@ class Session(ABC):
         """The engine's answer ended."""
 
     def findings(self) -> tuple[Finding, ...]:
-        return self._scan.flush() if self._scan is not None else ()
+        found = self._scan.flush() if self._scan is not None else ()
+        return found if self._holding is None else (*found, *self._holding.findings())
 
     def final_usage(self, prompt_tokens: int) -> Usage:
         """What the engine reported, or an estimate that says so (4 bytes a token)."""
@@ -107,7 +114,7 @@ class Session(ABC):
 
     def _note_text(self, lane: str, text: str) -> None:
         self.text_bytes += len(text)
-        if self._scan is not None:
+        if self._scan is not None and (self._holding is None or lane == "opaque"):
             self._scan.feed(lane, text)
 
     def _note_opaque(self, text: str) -> None:
@@ -138,8 +145,9 @@ class StreamSession(Session):
         restore_model: bool,
         strip_usage: bool,
         scan: AnswerScan | None = None,
+        answering: Answering | None = None,
     ) -> None:
-        super().__init__(request, client, engine, scan)
+        super().__init__(request, client, engine, scan, answering)
         self.committed = False
         self._framer = Framer()
         self._decoder = engine.decoder()
@@ -148,8 +156,9 @@ class StreamSession(Session):
             self._encoder = client.encoder(request, answer_id=answer_id, created=created)
         self._restore = request.model if restore_model and client is engine else None
         self._strip_usage = strip_usage
-        self._held: list[bytes] = []
+        self._held: list[bytes] = []  # pings before the first event
         self._held_bytes = 0
+        self._given = False  # a byte was given out
         self._started: set[int] = set()
         self._finished: set[int] = set()
 
@@ -177,6 +186,8 @@ class StreamSession(Session):
         if self._held:
             out[:0] = self._held
             self._held = []
+        if out:
+            self._given = True
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _frame(self, frame: Frame, out: list[bytes]) -> None:
@@ -188,20 +199,37 @@ class StreamSession(Session):
                 self._started.add(event.choice)
                 text = event.text
                 self.text_bytes += len(text)
-                if self._scan is not None:
+                if self._scan is not None and self._holding is None:
                     self._scan.feed("text", text)
             elif type(event) is UsageReport:
                 self.usage = event.usage
                 strip = event.alone and self._strip_usage
             else:
                 self._note(event)
-            if self.error is not None and not self.committed:
+            if self.error is not None and not (self.committed if self._holding is None else self._given):
                 return
             if self._encoder is not None:
-                self._encode(event, out)
+                if self._holding is None:
+                    self._encode(event, out)
+                else:
+                    self._give(self._holding.event(event), out)
+                    self._holding.check()
         if self._encoder is None and not strip and not (self.done and self.error is not None):
-            raw = frame.raw
-            out.append(raw if self._restore is None else self.client.restore_model(raw, self._restore))
+            if self._holding is None:
+                out.append(self._named(frame.raw))
+            else:
+                self._give(self._holding.frame(frame, events), out)
+                self._holding.check()
+
+    def _named(self, raw: bytes) -> bytes:
+        return raw if self._restore is None else self.client.restore_model(raw, self._restore)
+
+    def _give(self, ready: Sequence[Out], out: list[bytes]) -> None:
+        for one in ready:
+            if isinstance(one, bytes):
+                out.append(self._named(one))
+            else:
+                self._encode(one, out)
 
     def _encode(self, event: Event, out: list[bytes]) -> None:
         assert self._encoder is not None
@@ -243,7 +271,7 @@ class StreamSession(Session):
                     self._note_opaque(text)
             case Failed(error=info):
                 self.error = refused(info)
-                self.told = self.committed
+                self.told = self.committed if self._holding is None else self._given
             case Done():
                 self._finish()
             case UsageReport() | Ping():
@@ -280,8 +308,9 @@ class WholeSession(Session):
         restore_model: bool,
         limit: int,
         scan: AnswerScan | None = None,
+        answering: Answering | None = None,
     ) -> None:
-        super().__init__(request, client, engine, scan)
+        super().__init__(request, client, engine, scan, answering)
         self._answer_id = answer_id
         self._created = created
         self._restore = request.model if restore_model and client is engine else None
@@ -308,7 +337,9 @@ class WholeSession(Session):
             self._note_all(events)
             if self.error is None:
                 self.done = True
-                return self._passed(body) if self.client is self.engine else self._translated(events)
+                if self.client is self.engine:
+                    return self._passed(body if self._holding is None else self._holding.body(body, events))
+                return self._translated(events if self._holding is None else self._holding.events(events))
         except EngineError as error:
             self.error = error
         return b""

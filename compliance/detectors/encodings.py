@@ -54,8 +54,8 @@ _BACKSLASH = re.compile(
 _SIGNS = {"n": "\n", "r": "\r", "t": "\t", "b": "", "f": "\n", '"': '"', "'": "'", "/": "/"}
 # A line that ends in = is broken there, unless that is the padding of base64.
 _QUOTED = re.compile(
-    r"=(?:([0-9A-F]{2}(?:=[0-9A-F]{2})+)|(40)(?=[A-Za-z]))"
-    r"|(?:(?<=[0-9 .\-])=\r?\n(?=[0-9 .\-])|(?<=[^\n]{60})=\r?\n)"
+    r"=(?:([0-9A-F]{2}(?:=[0-9A-F]{2})+)|(40)(?=[A-Za-z])"
+    r"|(?<=[0-9 .\-]=)\r?\n(?=[0-9 .\-])|(?<=[^\n]{60}=)\r?\n)"
 )
 """Lines end at 76 characters (RFC 2045, 6.7), or within a number; elsewhere `=` before a line's end is padding."""
 

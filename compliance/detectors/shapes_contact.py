@@ -18,7 +18,7 @@ _TLDS = r"(?:com|org|net|edu|gov|mil|info|io|co|us|uk|ca|de|fr|es|it|nl|eu|au|in
 _PHONE = label(
     "phone", "telephone", "telefon", "telefono", r"tel\xc3\xa9fono", r"t\xc3\xa9l\xc3\xa9phone", "tel", "telf", "tlf", "tfno", "tlfno", "mobile",
     "movil", r"m\xc3\xb3vil", "cell", "cellphone", "call", "called", "contact", "desk", "office", "hotline", "whatsapp", "pager", "callback",
-    "reach", "text", "answering", "messages", "sms", "ph",
+    "reach", "answering", "messages", "sms", "ph",
 )  # fmt: skip
 _FAX = label("fax", r"facsimile", r"t\xc3\xa9l\xc3\xa9copie")
 _TO = (

@@ -43,7 +43,7 @@ def test_the_readme_names_only_commands_and_targets_that_exist() -> None:
 
 def test_every_help_has_examples_and_words() -> None:
     root = typer.main.get_command(app)
-    for name in ("serve", "check", "explain", "chat"):
+    for name in ("serve", "check", "explain", "chat", "scan", "redact", "canary", "spend", "plan"):
         command = root.commands[name]  # type: ignore[attr-defined]
         assert "Examples" in (command.epilog or ""), name
         assert command.help

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import ANTHROPIC_TOOLS, LLAMACPP, OPENAI_TOOLS, VLLM, VLLM_CONTINUOUS_USAGE
 
-from compliance.scan import AnswerScanner, Scanner
+from compliance.answers import AnswerScanner
+from compliance.scan import Scanner
 from engines import anthropic, openai
 from engines.base import Dialect
 from engines.errors import MalformedAnswer

@@ -146,8 +146,6 @@ def test_redaction_names_what_is_to_be_replaced() -> None:
     assert (verdict.action, verdict.redact) == ("redact", {"name", "ssn"})
     assert not verdict.allows("cloud") and verdict.allows("cloud", redacted=True) and verdict.allows("local")
     assert ruling.on(HOME).action == "keep_local"  # it gets the text as it is
-    assert ruling.without_redaction().on(CLOUD).action == "keep_local"
-    assert not ruling.without_redaction().on(CLOUD).allows("cloud", redacted=True)
 
 
 def test_a_ruling_says_of_every_kind_what_may_be_done_with_it() -> None:
@@ -210,7 +208,7 @@ def test_a_ruling_remembers_what_it_said_and_not_without_end() -> None:
 
 def test_what_was_not_scanned_has_one_verdict() -> None:
     fixed = Fixed(Verdict("keep_local", rule="not scanned"))
-    assert fixed.on(CLOUD) is fixed.on(HOME) is fixed.without_redaction().on(PARTNER)
+    assert fixed.on(CLOUD) is fixed.on(HOME) is fixed.on(PARTNER)
 
 
 # --- expressions -----------------------------------------------------------------------------------------------
