@@ -139,6 +139,16 @@ class Ruling:
         self._known: dict[Labels, Verdict] = {}
         self.findings = findings
 
+    @property
+    def health(self) -> bool:
+        """There is health context, or a tenant that is tagged with it."""
+        return self._facts.health
+
+    def over(self, kind: str, labels: Labels) -> Action:
+        """The action over one kind of finding for a target with these labels, also where none was found before."""
+        rules = [rule for rule in self._rules if rule.target.matches(labels, self._facts.today)]
+        return self._decide(kind, rules, labels)[0]
+
     def on(self, labels: Labels) -> Verdict:
         """The verdict for a target with these labels."""
         verdict = self._known.get(labels)
