@@ -67,12 +67,16 @@ class Piece(Struct, frozen=True):
 
 def may_go_on(strings: Sequence[str]) -> bool:
     """May a value be split over these fields?  Cheap, and seldom so where none is."""
-    ended = whole = False
+    texts = []
     before = ""
     for text in strings:
         key, before = before, text
-        if text in _PLAIN or key in _STRUCTURE:
-            continue
+        if text not in _PLAIN and key not in _STRUCTURE:
+            texts.append(text)
+    if len(texts) < 2:  # there is no border
+        return bool(texts) and _may_hold_pieces(texts[0])
+    ended = whole = False
+    for text in texts:
         if whole or _may_hold_pieces(text):
             return True
         head = _head(text)

@@ -19,8 +19,10 @@ DEFAULT_MAX_OUTPUT = 4096
 """Tokens asked for where a dialect demands a limit and neither the client nor the configuration states one."""
 ADDRESS_LIMIT = 8192
 _CREDENTIALS = ("key=", "api_key=", "api-key=")
-_FEATURE = re.compile(r"(?:[a-z][a-z0-9-]{0,60}-)?20\d{2}-\d{2}-\d{2}", re.ASCII)  # anthropic-beta, anthropic-version
-_FLAG = re.compile(r"[a-z_-]{1,32}=(?:true|false)|api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?", re.ASCII)
+_FEATURE = re.compile(r"(?:([a-z][a-z0-9]{0,23}(?:-[a-z0-9]{1,24}){0,7})-)?20\d{2}-?\d{2}-?\d{2}", re.ASCII)
+_FEATURE_DIGITS = 4  # in its name: `output-128k-2025-02-19` is a feature, and a number with a date behind it is none
+_WORDS = re.compile(r"[,\s]+")
+_FLAG = re.compile(r"beta=(?:true|false)|api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?", re.ASCII)
 
 
 class Timeouts(Struct, frozen=True):
@@ -43,8 +45,18 @@ def beside_the_body(headers: Mapping[str, str], query: str) -> str:
         return ""
     words = [part for part in without_credentials(query).split("&") if not _FLAG.fullmatch(part)]
     for value in headers.values():
-        words += [word for word in re.split(r"[,\s]+", value) if not _FEATURE.fullmatch(word)]
+        words += [word for word in _WORDS.split(value) if not _names_a_feature(word)]
     return "\n".join(words).strip()
+
+
+def _names_a_feature(word: str) -> bool:
+    """As the words of `anthropic-beta` and `anthropic-version` do."""
+    found = _FEATURE.fullmatch(word)
+    return found is not None and sum(map(str.isdigit, found[1] or "")) <= _FEATURE_DIGITS
+
+
+def _features(value: str) -> str:
+    return ",".join([word for word in _WORDS.split(value) if _names_a_feature(word)])
 
 
 class Address:
@@ -95,13 +107,18 @@ class Address:
         kept = without_credentials(query)
         return self._path + b"?" + kept.encode() if kept else self._path
 
-    def headers_for(self, request: Request, trace: str) -> bytes:
-        """What the engine gets: nothing of the client's but an allow-list; trace headers only inside the boundary."""
+    def headers_for(self, request: Request, trace: str, *, plain: bool = False) -> bytes:
+        """What the engine gets: nothing of the client's but an allow-list; trace headers only inside the boundary.
+
+        `plain`: of the client's own words only names of features and versions.
+        """
         same = request.dialect == self.dialect.name
         if not self._fixed and not (same and request.headers) and not trace:
             return self._block
         headers = list(self._headers)
         own = request.headers if same else {}
+        if plain:
+            own = {name: kept for name, value in own.items() if (kept := _features(value))}
         headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in own.items()]
         headers += [header for name, header in self._fixed.items() if name not in own]
         if trace and self.target.boundary == LOCAL:

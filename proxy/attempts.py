@@ -185,7 +185,7 @@ class Attempts:
             connection.request(
                 b"POST",
                 address.path_with(exchange.inbound.query, plain=redaction is not None),
-                address.headers_for(request, exchange.trace),
+                address.headers_for(request, exchange.trace, plain=redaction is not None),
                 body,
                 relay,
                 reusable=address.reusable or not request.stream,

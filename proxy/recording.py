@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ MAX_NAMES = 4096
 """Names of the catalogue that are remembered in their stored form."""
 MAX_LISTED = 32
 """Findings and vetoes written of one request."""
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, section 3.2: anything else is a client's own text, which is never written down."""
 
 
 class Recorder:
@@ -50,7 +53,8 @@ class Recorder:
             exchange.actor = hmac.new(self._pseudonym_key, user.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[
                 :16
             ]
-        exchange.trace = exchange.inbound.headers.get("traceparent", "")[:64]
+        trace = exchange.inbound.headers.get("traceparent", "")
+        exchange.trace = trace if _TRACEPARENT.fullmatch(trace) else ""
 
     def decision(self, exchange: Exchange, attempt: Attempt, edits: tuple[str, ...]) -> int:
         """Queue the decision's record; its sequence number."""

@@ -316,9 +316,31 @@ async def test_law_08_what_stands_beside_the_body_is_scanned_as_well(where: str,
             assert fine.status == 200 and cloud.requests
             before = len(cloud.requests)
             ssn = "512-44-9182"
-            if where == "query":
-                answer = await ask(spillway.port, f"{ANTHROPIC}?about={ssn}", _said("hello"))
-            else:
-                answer = await ask(spillway.port, ANTHROPIC, _said("hello"), {**plain, where: f"x-2024-07-31,{ssn}"})
-            assert answer.status >= 500  # only the broken local engine was left
+            for value in (ssn, f"x-2024-07-31,{ssn}", f"ssn-{ssn.replace('-', '')}-2024-01-01"):
+                if where == "query":
+                    answer = await ask(spillway.port, f"{ANTHROPIC}?about={value}", _said("hello"))
+                else:
+                    answer = await ask(spillway.port, ANTHROPIC, _said("hello"), {**plain, where: value})
+                assert answer.status >= 500  # only the broken local engine was left
             assert len(cloud.requests) == before
+
+
+async def test_law_01_redacted_requests_take_no_words_of_the_clients_headers_along(tmp_path: Path) -> None:
+    async with ScriptedEngine(_close) as home, ScriptedEngine(serve) as cloud:
+        config = configuration(random.Random(1), home.url, cloud.url, cloud.url, "http://127.0.0.1:1")
+        config["compliance"] = {
+            "tier": "fast",
+            "rules": [{"name": "r", "when": {"found": ["pii"]}, "action": "redact"}],
+        }
+        config["models"] = {"m": ["claude/opus"]}
+        del config["telemetry"]
+        async with running(config, tmp_path) as spillway:
+            ssn = "512-44-9182"
+            headers = {"anthropic-version": ssn, "anthropic-beta": f"context-1m-2025-08-07,{ssn}", "traceparent": ssn}
+            answer = await ask(spillway.port, f"{ANTHROPIC}?about={ssn}", _said(f"SSN {ssn}"), headers)
+            assert answer.status == 200
+            (received,) = cloud.requests
+            assert ssn.encode() not in cloud.raw
+            assert received.headers["anthropic-beta"] == "context-1m-2025-08-07"
+            assert received.headers["anthropic-version"] == "2023-06-01"
+        assert ssn.encode() not in files(tmp_path)
