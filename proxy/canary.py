@@ -23,7 +23,8 @@ from engines.field_kinds import REQUESTS, planted
 from engines.kinds import kind as engine_kind
 from engines.model import Operation
 from proxy.auth import LOCAL_OPEN, Principal
-from proxy.config import RulePart, Settings
+from proxy.config import Settings
+from proxy.config_parts import RulePart
 from proxy.errors import Refusal
 from proxy.explaining import Explainer
 from proxy.meaning import table

@@ -15,7 +15,8 @@ from proxy.terminal import ConfigOption, JsonOption, StateOption, database, fail
 if TYPE_CHECKING:
     from engines.rates import Price
     from proxy.breakeven import Volume
-    from proxy.config import Cost, Settings
+    from proxy.config import Settings
+    from proxy.config_parts import Cost
     from proxy.finance import Report
 
 app = typer.Typer()
@@ -278,8 +279,8 @@ def _card(settings: Settings, engine: str | None, options: dict[str, Any]) -> Co
     """The rate card of an engine, with what the options say instead."""
     from pydantic import ValidationError
 
-    from proxy.config import Cost, Watts
     from proxy.config_errors import from_validation, nearest
+    from proxy.config_parts import Cost, Watts
 
     cards = {name: part.cost for name, part in settings.engines.items() if part.cost is not None}
     if engine is not None and engine not in settings.engines:

@@ -21,7 +21,8 @@ from proxy.config_rules import detector_of, rule_of
 from proxy.surfaces import BY_NAME
 
 if TYPE_CHECKING:
-    from proxy.config import Cost, Engine, Settings
+    from proxy.config import Settings
+    from proxy.config_parts import Cost, Engine
 
 BOUNDARIES = ("local", "cloud")
 SMOKE_MODEL = "smoke-test"

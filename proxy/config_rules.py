@@ -10,7 +10,8 @@ from compliance.identifiers import FAMILY
 from compliance.rules import Rule, Where
 
 if TYPE_CHECKING:
-    from proxy.config import DetectorPart, RulePart, Settings
+    from proxy.config import Settings
+    from proxy.config_parts import DetectorPart, RulePart
 
 
 def rule_of(part: RulePart) -> Rule:

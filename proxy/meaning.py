@@ -12,7 +12,8 @@ from engines.kinds import kind
 from engines.ratecard import MICRO, MONTH, YEAR, RateCard, period_cost
 
 if TYPE_CHECKING:
-    from proxy.config import Cost, Settings, TargetWhen, When
+    from proxy.config import Settings
+    from proxy.config_parts import Cost, TargetWhen, When
     from proxy.state.keys import KeyRow
 
 PICO = 1_000_000_000_000

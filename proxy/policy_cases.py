@@ -25,7 +25,7 @@ from compliance.model import Action
 from compliance.rules import CLOUD, TYPES, Facts, Labels
 from engines.kinds import KINDS
 from proxy.app import build_catalog, build_ruleset, build_scanner
-from proxy.config import Day, Settings
+from proxy.config import Settings
 from proxy.config_checks import BOUNDARIES
 from proxy.config_errors import (
     ConfigInvalid,
@@ -38,6 +38,7 @@ from proxy.config_errors import (
     nearest,
     parse_yaml,
 )
+from proxy.config_parts import Day
 from proxy.config_rules import clinical_tenants
 from proxy.quantities import Wrong
 from proxy.surfaces import BY_NAME

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engines.rates import Price, read_list
 
 if TYPE_CHECKING:
-    from proxy.config import PricePart
+    from proxy.config_parts import PricePart
 
 _SHIPPED = Path(__file__).parent.parent / "engines" / "prices.json"
 

@@ -14,7 +14,8 @@ from proxy.config_errors import Lines, Location, Mistake, dotted, line_of
 from proxy.quantities import Wrong
 
 if TYPE_CHECKING:
-    from proxy.config import Secret, Settings
+    from proxy.config import Settings
+    from proxy.config_parts import Secret
 
 FORM = "write {env: NAME} or {file: PATH}"
 LONGEST = 16_384

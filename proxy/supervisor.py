@@ -25,7 +25,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from engines.managed import Launch
-from proxy.config import Prometheus, Settings
+from proxy.config import Settings
+from proxy.config_parts import Prometheus
 from proxy.engine_room import with_managed
 
 log = logging.getLogger("spillway")
