@@ -1,7 +1,8 @@
 """Every string of a parsed JSON value: what a scanner must see of a request or an answer.
 
-Keys are scanned like values, long numbers like strings (an SSN needs no quotes), and JSON inside a string
-is looked into where its escapes could hide something.  Images, audio, files and token arrays cannot be
+Keys are scanned like values, long numbers like strings (an SSN needs no quotes), shorter ones where a key says that
+they may identify somebody; the pieces of one number under such a key are read as one, too.  JSON inside a string is
+looked into where its escapes could hide something, or for such pieces.  Images, audio, files and token arrays cannot be
 scanned: they are reported as opaque, never as clean.
 
 `collect` is the fast walk that every request takes; `located` walks again, with places, when something was
@@ -10,11 +11,14 @@ found.  Both give the same strings in the same order.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
+import re2
 
 from compliance.model import TextField
 
@@ -24,6 +28,9 @@ NUMBER_DIGITS = 9
 """Digits of the shortest number that is an identifier.  One that is shorter by leading zeros gets them back."""
 
 _LEAST_NUMBER: int = 10 ** (NUMBER_DIGITS - 3)
+_LEAST_LABELLED = 1000
+_ROUNDED: float = 1e12
+"""From here on a number with a fraction may have become the next whole one when it was parsed: cards are as long."""
 _MOST_GROUPS = 19
 _CARD_DIGITS = (13, 19)
 _SHORT = 255
@@ -43,6 +50,7 @@ _OPAQUE_TYPES = frozenset(
         "video_url",
     }
 )
+_JSON = ("{", "[")
 _BASE64_KEYS = ("data", "file_data")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
 _TEXT_TYPE = re.compile(r"data:(?:text/|application/(?:json|xml|yaml|gzip|x-gzip|zlib|x-ndjson)\b)")
@@ -75,6 +83,33 @@ _LANES = {
 }
 
 
+# A key with one of these may be a label.  Whether it is one is for the shapes of the detectors to say: here they only
+# decide which short numbers are shown to them, and under which a row of them may be one number in pieces.
+_VOUCHES = (
+    r"(?i:s\.?s\.?n|social.?sec|itin|taxp|mrn|m\.r\.n|medical.?rec|iban|routing|passport|npi|medicare|medicaid|nhs|pesel"
+    r"|bsn|tfn|aadhaar|dni|nif|imei|benefici|(?:record|chart|member|policy|account|acct|card|licen[cs]e|insurance"
+    r"|subscriber|patient)s?[ _.\-]?(?:num|no|nr|id))"
+)
+_IDENTIFIES = re.compile(_VOUCHES)
+_MAY_LABEL = re.compile(
+    _VOUCHES + r"|(?i:social|medical|record|chart|member|subscriber|polic|account|acct|card|licen|insurance"
+    r"|enrol|patient|person|client|customer|claim|case|plan|group|encounter|visit|accession|specimen|serial"
+    r"|device|certif|regist|vehicle|chassis|plate|phone|tel|mobile|cell|fax|zip|postal|postcode|plz|birth|dob|date|secret"
+    r"|pass|pin|number|value|last|code)|(?:^|[^A-Za-z])(?i:ids?|no|nr|num|age|rx|fin|mr|dl|sn|sin|vin|udi|dea)s?(?![a-z])"
+    r"|[a-z](?:I[dD]|N[oOrR]|Num|Age|Vin|VIN|Sin|SIN)s?(?![a-z])"
+)
+_ZIP = re.compile(r"(?i)zip|postal|postcode|plz")
+_LAST = re.compile(r"(?i)last")
+_AGE = re.compile(r"(?i)(?:^|_)age(?![a-z])|[a-z]Age(?![a-z])")
+_LEAST_AGE = 90
+_PIECE = re.compile(r"[0-9][0-9 .\-/]{0,18}")
+_MOST_PIECES = 34
+_PIECES_DIGITS = (5, 34)
+_SSN_GROUPS = (3, 2, 4)
+_LABELS_MANY = re2.compile(_VOUCHES + r'[^"\\:]{0,64}"\s*:\s*(?:[\[{]|0\.)')
+"""A key of JSON that is a label, and as its value an array, an object or a fraction."""
+
+
 class TooDeep(ValueError):
     """Nested deeper than `MAX_DEPTH`: it is not scanned, so it must not be called clean."""
 
@@ -92,11 +127,12 @@ class Fields:
 def collect(value: Any) -> Fields:
     """All strings of `value`; raises `TooDeep`."""
     fields = Fields()
-    _collect(value, fields, fields.strings.append, "", 0)
+    _collect(value, fields, fields.strings.append, "", 0, "")
     return fields
 
 
-def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, depth: int) -> None:
+def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, depth: int, label: str) -> None:
+    """`label`: the key that may label numbers here, of those around them the nearest."""
     kind = type(value)
     if kind is str:
         if (len(value) > _SHORT and ";base64," in value) or key in _BASE64_KEYS:
@@ -108,7 +144,10 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
         if "\\" in value:
             inner = _decoded(value)
             if inner is not None:
-                _collect(inner, fields, add, "", depth + 1)
+                _collect(inner, fields, add, "", depth + 1, label)
+        elif value[:1] in _JSON:
+            for joined in _pieces_in(value):
+                add(joined)
     elif kind is dict:
         if depth >= MAX_DEPTH:
             raise TooDeep
@@ -116,7 +155,13 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
             fields.opaque += 1
         for name, item in value.items():
             add(name)
-            _collect(item, fields, add, name, depth + 1)
+            if type(item) is str:
+                _collect(item, fields, add, name, depth + 1, "")
+                continue
+            below = name if name not in KNOWN_KEYS and may_label(name) else label
+            if below is name and (pieces := joined_pieces(name, item)) is not None:
+                add(pieces)
+            _collect(item, fields, add, name, depth + 1, below)
     elif kind is list:
         if depth >= MAX_DEPTH:
             raise TooDeep
@@ -125,9 +170,10 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
         elif value and type(value[0]) is int and (digits := digits_of(value)) is not None:
             add(digits)
         for item in value:
-            _collect(item, fields, add, key, depth + 1)
-    elif (kind is int or kind is float) and (value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
-        add(_number(value))
+            _collect(item, fields, add, key, depth + 1, label)
+    elif (kind is int or kind is float) and (label or value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
+        for number in number_texts(value, label):
+            add(number)
 
 
 def located(value: Any) -> Iterator[TextField]:
@@ -135,13 +181,13 @@ def located(value: Any) -> Iterator[TextField]:
 
     `value` is one that `collect` took: nothing is refused here.
     """
-    return _located(value, "", "", "text", False, 0)
+    return _located(value, "", "", "text", False, "")
 
 
-def _located(value: Any, path: str, key: str, lane: str, callers: bool, depth: int) -> Iterator[TextField]:
+def _located(value: Any, path: str, key: str, lane: str, callers: bool, label: str) -> Iterator[TextField]:
     kind = type(value)
     if kind is str:
-        yield from _located_string(value, path, key, lane, depth)
+        yield from _located_string(value, path, key, lane, label)
     elif kind is dict:
         if "type" in value and _is_opaque(value):
             yield TextField(path, "opaque", "")
@@ -151,21 +197,27 @@ def _located(value: Any, path: str, key: str, lane: str, callers: bool, depth: i
             below = f"{path}.{shown}" if path else shown
             inside = lane if callers or (name == "input" and path == "") else _LANES.get(name, lane)
             yield TextField(below, inside, name, key=True)
-            yield from _located(
-                item, below, name, inside, callers or name in CALLERS or (name == "input" and path != ""), depth + 1
-            )
+            own = callers or name in CALLERS or (name == "input" and path != "")
+            if type(item) is str:
+                yield from _located_string(item, below, name, inside, "")
+                continue
+            labelled = name if name not in KNOWN_KEYS and may_label(name) else label
+            if labelled is name and (joined := joined_pieces(name, item)) is not None:
+                yield TextField(below, inside, joined, exact=False)
+            yield from _located(item, below, name, inside, own, labelled)
     elif kind is list:
         if key == "input" and value and is_tokens(value):
             yield TextField(path, "opaque", "")
         elif value and type(value[0]) is int and (digits := digits_of(value)) is not None:
             yield TextField(path, lane, digits, exact=False)
         for index, item in enumerate(value):
-            yield from _located(item, f"{path}[{index}]", key, lane, callers, depth + 1)
-    elif (kind is int or kind is float) and (value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
-        yield TextField(path, lane, _number(value), exact=False)
+            yield from _located(item, f"{path}[{index}]", key, lane, callers, label)
+    elif (kind is int or kind is float) and (label or value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
+        for text in number_texts(value, label):
+            yield TextField(path, lane, text, exact=False)
 
 
-def _located_string(value: str, path: str, key: str, lane: str, depth: int) -> Iterator[TextField]:
+def _located_string(value: str, path: str, key: str, lane: str, label: str) -> Iterator[TextField]:
     if (len(value) > _SHORT and ";base64," in value) or key in _BASE64_KEYS:
         opaque, text = _base64(value, key)
         if opaque:
@@ -176,8 +228,11 @@ def _located_string(value: str, path: str, key: str, lane: str, depth: int) -> I
     if "\\" in value:
         inner = _decoded(value)
         if inner is not None:
-            for field in _located(inner, path, "", lane, True, depth + 1):
+            for field in _located(inner, path, "", lane, True, label):
                 yield TextField(field.path, field.lane, field.text, exact=False, key=field.key)
+    elif value[:1] in _JSON:
+        for joined in _pieces_in(value):
+            yield TextField(path, lane, joined, exact=False)
 
 
 def _lane_of(value: dict[str, Any], lane: str) -> str:
@@ -199,9 +254,116 @@ def _decoded(text: str) -> Any:
     return None
 
 
-def _number(value: int | float) -> str:
-    """A number as the digits that an identifier would have had in quotes."""
-    return (str(value) if type(value) is int else f"{value:.0f}").zfill(NUMBER_DIGITS)
+@lru_cache(maxsize=1024)
+def may_label(key: str) -> bool:
+    """May a key say of a short number that it identifies somebody?"""
+    return len(key) <= _SHORT and _MAY_LABEL.search(key) is not None
+
+
+def number_texts(value: int | float, label: str = "") -> list[str]:
+    """What a scanner is to see of a number: the digits that an identifier would have had in quotes, not rounded.
+
+    `label`: the key that may label it; without one only long numbers are seen.
+    """
+    if type(value) is float:
+        return _of_fraction(value, label)
+    if value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER:
+        return [str(value).zfill(NUMBER_DIGITS)]
+    size = abs(value)
+    least, digits = _shown(label)
+    return [str(size).zfill(digits)] if size >= least else []
+
+
+@lru_cache(maxsize=1024)
+def _shown(label: str) -> tuple[int, int]:
+    """(the least number that is seen under a label, the digits that it is to have)."""
+    if _ZIP.search(label) is not None:
+        return 100, 5  # those of Puerto Rico have two leading zeros
+    if _LAST.search(label) is not None:
+        return 0, 4
+    return (_LEAST_AGE if _AGE.search(label) is not None else _LEAST_LABELLED), 0
+
+
+@lru_cache(maxsize=1024)
+def _identifies(label: str) -> bool:
+    return _IDENTIFIES.search(label) is not None
+
+
+def _of_fraction(value: float, label: str) -> list[str]:
+    if not math.isfinite(value):
+        return []
+    whole = int(value)
+    if value == whole:
+        if abs(whole) < _LEAST_NUMBER:
+            return number_texts(whole, label)
+        texts = [str(whole).zfill(NUMBER_DIGITS)]
+        if abs(value) >= _ROUNDED:
+            texts.append(str(whole - 1 if whole > 0 else whole + 1))
+        return texts
+    texts = [str(whole).zfill(NUMBER_DIGITS)] if abs(whole) >= _LEAST_NUMBER else []
+    if _identifies(label):
+        texts.append(format(abs(value), "f" if abs(value) < _ROUNDED and "e" in repr(value) else "").lstrip("0"))
+    return texts
+
+
+def joined_pieces(key: str, value: Any) -> str | None:
+    """The pieces of one number that stand in an array or object under a key that labels it, with the key; or None."""
+    if type(value) not in (list, dict) or not _identifies(key):
+        return None
+    pieces: list[str] = []
+    if not _gather(value, pieces, 0) or len(pieces) < 2:
+        return None
+    if len(pieces) == len(_SSN_GROUPS) and all(len(p) <= size for p, size in zip(pieces, _SSN_GROUPS, strict=True)):
+        digits = "-".join(piece.zfill(size) for piece, size in zip(pieces, _SSN_GROUPS, strict=True))
+    else:
+        digits = "".join(pieces)
+    least, most = _PIECES_DIGITS
+    return f"{key}: {digits}" if least <= len(digits) <= most else None
+
+
+def _gather(value: Any, pieces: list[str], depth: int) -> bool:
+    """Are all leaves of `value` pieces of a number?  They are added to `pieces`."""
+    kind = type(value)
+    if kind is list or kind is dict:
+        if not 0 < len(value) <= _MOST_PIECES or depth >= MAX_DEPTH:
+            return False  # an empty one, too: what is looked through is bounded by the pieces in it
+        return all(_gather(item, pieces, depth + 1) for item in (value if kind is list else value.values()))
+    if kind is float and math.isfinite(value) and value == int(value):
+        value = int(value)
+        kind = int
+    if kind is int and 0 <= value < 10**NUMBER_DIGITS:
+        value = str(value)
+    elif kind is not str or _PIECE.fullmatch(value) is None:
+        return False
+    pieces.append("".join(filter(str.isdigit, value)))
+    return len(pieces) <= _MOST_PIECES
+
+
+def _pieces_in(text: str) -> list[str]:
+    """The joined pieces of numbers in a string that is JSON; what else stands in it is seen in its text."""
+    if _LABELS_MANY.search(text) is None:
+        return []
+    value = _decoded(text)
+    found: list[str] = []
+    if value is not None:
+        _find_pieces(value, found, 0)
+    return found
+
+
+def _find_pieces(value: Any, found: list[str], depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise TooDeep
+    if type(value) is dict:
+        for name, item in value.items():
+            joined = joined_pieces(name, item)
+            if joined is not None:
+                found.append(joined)
+            if type(item) is float and _identifies(name):
+                found += [f"{name}: {text}" for text in _of_fraction(item, name)]
+            _find_pieces(item, found, depth + 1)
+    elif type(value) is list:
+        for item in value:
+            _find_pieces(item, found, depth + 1)
 
 
 def _is_opaque(value: dict[str, Any]) -> bool:

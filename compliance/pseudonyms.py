@@ -36,7 +36,8 @@ LITERAL = "text"
 NUMBERS = frozenset(
     """
     ssn itin uk_nhs uk_nino ca_sin de_tax fr_nir es_nif es_nuss pl_pesel nl_bsn au_medicare au_tfn in_aadhaar mbi npi
-    dea udi imei card iban routing phone fax
+    dea udi imei card iban routing phone fax mrn plan account serial passport licence certificate vin plate it_cf
+    record_id
     """.split()  # noqa: SIM905  a list of words reads best as words
 )
 """Kinds whose value is its digits and letters alone, however they are grouped."""

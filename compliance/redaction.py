@@ -3,8 +3,9 @@
     1. find: keys, strings and numbers of the body are scanned as one text, the JSON inside of strings apart as well.
     2. replace: each finding that the rules want replaced, every other place where the same value stands, and what
        looked like a pseudonym already; in the bytes that the client sent, which are otherwise left alone.
-    3. look again: what would leave is inspected as a request of its own.  What is found in it now goes through 1 and 2
-       again, `ROUNDS` times at most.  A body in which anything is left is not given out.
+    3. look again: what would leave is inspected as a request of its own, and no value that is known may stand in it in
+       any form.  What is found in it now goes through 1 and 2 again, `ROUNDS` times at most.  A body in which anything
+       is left is not given out.
 
 What would break the request by being replaced is left, and the whole is refused: ids, signatures, a dialect's own
 numbers, names of tools.
@@ -22,15 +23,19 @@ import msgspec
 from msgspec import Struct
 
 from compliance.detectors.automaton import Span
-from compliance.fields import KNOWN_KEYS, located
+from compliance.detectors.forms import Form
+from compliance.fields import KNOWN_KEYS, located, may_label, number_texts
 from compliance.jsontext import Clash, Document, Edit, Leaf, NotJson, apply
 from compliance.model import Action, Finding
 from compliance.pseudonyms import LITERAL, PSEUDONYM, Scope, ScopeFull
 from compliance.scan import SEPARATOR, Inspection, NotScanned
-from compliance.sought import Sought
+from compliance.sought import MAX_GAP, Place, Sought
 
 ROUNDS = 3
 """Times that a body is redacted: what was replaced changes what surrounds the rest."""
+EDGE = 64
+"""Characters at either end of a text in which a value begins or ends that goes on in another."""
+_MIDDLE = "|" * (MAX_GAP + 1)
 
 Decides = Callable[[str], Action]
 """What the rules say of one kind of finding, for the target that the body is for."""
@@ -61,6 +66,7 @@ class Scans(Protocol):
     """What is asked of a scanner; see `compliance.scan.Scanner`."""
 
     def spans(self, text: str, parts: Sequence[str] = (), *, health: bool = False) -> list[Span]: ...
+    def forms(self, text: str, parts: Sequence[str] = ()) -> Sequence[Form]: ...
     def inspect(self, body: Any, *, health: bool = False) -> Inspection: ...
 
 
@@ -99,9 +105,12 @@ def redact_body(raw: bytes, scanner: Scans, decides: Decides, scope: Scope, *, h
     counts: Counter[str] = Counter()
     try:
         source = raw.decode()
+        values: list[tuple[str, str]] = []  # of this request
         for turn in range(ROUNDS):
-            source = _pass(source, scanner, decides, scope, counts, health, turn)
-            if not _anything_left(source, scanner, decides, scope, health):
+            source = _pass(source, scanner, decides, scope, counts, health, turn, values)
+            if not _any_known(source, scanner, _sought(decides, scope, values), scope) and not _anything_left(
+                source, scanner, decides, scope, health
+            ):
                 return Redacted(source.encode(), tuple(sorted(counts.items())))
     except NotScanned:
         raise Unredactable("it was not scanned to its end") from None
@@ -114,49 +123,140 @@ def redact_body(raw: bytes, scanner: Scans, decides: Decides, scope: Scope, *, h
     raise Unredactable("identifiers are left after it was redacted")
 
 
+def known_kinds(raw: bytes, beside: str, scanner: Scans, sought: Sought) -> tuple[str, ...]:
+    """The kinds of known values that stand in a request, or in the text beside its body.
+
+    Raises `NotScanned`, also where the body cannot be read as redaction reads it.
+    """
+    try:
+        leaves = list(Document(raw.decode()).all_leaves())
+        standing = [region.kind for leaf, region in _standing(leaves, scanner, sought, None) if _speaks(leaf)]
+    except (ValueError, RecursionError):
+        raise NotScanned from None
+    standing += [kind for _, _, kind in _places(beside, [beside], scanner, sought)]
+    return tuple(dict.fromkeys(standing))
+
+
 def _pass(
-    source: str, scanner: Scans, decides: Decides, scope: Scope, counts: Counter[str], health: bool, turn: int
+    source: str,
+    scanner: Scans,
+    decides: Decides,
+    scope: Scope,
+    counts: Counter[str],
+    health: bool,
+    turn: int,
+    values: list[tuple[str, str]],
 ) -> str:
     document = Document(source)
     leaves = list(document.all_leaves())
-    regions, values = _found(leaves, scanner, decides, scope, health)
-    known = [(one.kind, one.value) for one in scope.known if one.kind != LITERAL and decides(one.kind) != "allow"]
-    sought = Sought((*known, *values))
+    regions, found = _found(leaves, scanner, decides, scope, health)
+    values += found
+    if not all(map(_replaceable, regions)):
+        raise Unredactable("something was found where nothing can be replaced")
+    for leaf, region in _standing(leaves, scanner, _sought(decides, scope, values), scope):
+        if decides(region.kind) != "redact":
+            raise Unredactable(f"{region.kind} may not leave even if it is replaced")
+        if _replaceable(leaf):
+            regions.setdefault(leaf, []).append(region)
+        elif _says(leaf):
+            raise Unredactable("something was found where nothing can be replaced")
     changes: dict[Leaf, list[Edit]] = {}
     for leaf in leaves:
-        of_leaf = regions.get(leaf, [])
-        if of_leaf and not _replaceable(leaf):
-            raise Unredactable("something was found where nothing can be replaced")
         if leaf.inside is not None:
             continue
-        text = leaf.text if leaf.kind != "number" else leaf.raw
-        for place in sought.find(text):
-            if turn and not _outside(text, Span(place[2], place[0], place[1], 1.0), scope):
-                continue  # a word of one of our pseudonyms
-            if decides(place[2]) != "redact":
-                raise Unredactable(f"{place[2]} may not leave even if it is replaced")
-            if _replaceable(leaf):
-                of_leaf.append(_Region(*place, False))
-            elif _says(leaf):
-                raise Unredactable("something was found where nothing can be replaced")
+        of_leaf = regions.get(leaf, [])
         if turn == 0 and "[" in leaf.text and _replaceable(leaf):
             of_leaf += [_Region(*match.span(), LITERAL, False) for match in PSEUDONYM.finditer(leaf.text)]
         if not of_leaf:
             continue
         if leaf.kind == "number":
             of_leaf = [_Region(0, len(leaf.raw), of_leaf[0].kind, True)]
-        changes[leaf] = _edits(text, of_leaf, scope, counts)
+        changes[leaf] = _edits(_said(leaf), of_leaf, scope, counts)
     return document.replaced(changes)
+
+
+def _sought(decides: Decides, scope: Scope, values: Iterable[tuple[str, str]]) -> Sought:
+    """All that is known by now and may not leave: of the conversation, and of this request."""
+    known = [(one.kind, one.value) for one in (*scope.known, *scope.added) if one.kind != LITERAL]
+    return Sought([(kind, value) for kind, value in (*known, *values) if decides(kind) != "allow"])
+
+
+def _said(leaf: Leaf) -> str:
+    return leaf.text if leaf.kind != "number" else leaf.raw
+
+
+def _standing(
+    leaves: Sequence[Leaf], scanner: Scans, sought: Sought, scope: Scope | None
+) -> Iterator[tuple[Leaf, _Region]]:
+    """Where known values stand, by leaf, also in what is hidden and over the borders of leaves.
+
+    `scope`: what its pseudonyms cover is left out.
+    """
+    if not sought:
+        return
+    leaves = [leaf for leaf in leaves if leaf.inside is None]  # else what is in it stands in leaves of its own
+    parts = [_said(leaf) for leaf in leaves]
+    if scope is not None and scope.issued:
+        parts = [PSEUDONYM.sub(lambda match: _blank(match.group(), scope), part) for part in parts]
+    starts, text = _joined(parts)
+    for start, end, kind in _places(text, parts, scanner, sought):
+        standing = list(_clipped(leaves, parts, starts, start, end, kind))
+        if len(standing) > 1 and scope is not None and not all([_replaceable(leaf) for leaf, _ in standing]):
+            raise Unredactable("something was found where nothing can be replaced")
+        for leaf, region in standing:
+            yield leaf, region._replace(found=False)
+    said = [index for index, leaf in enumerate(leaves) if leaf.kind != "key" and _replaceable(leaf)]
+    leaves, cut = [leaves[index] for index in said], [_edges(parts[index]) for index in said]
+    starts, text = _joined(cut)
+    for start, end, kind in sought.find_joined(text):  # what goes on in the next value, whatever keys stand between
+        if bisect_right(starts, start) != bisect_right(starts, end - 1):
+            for leaf, region in _clipped(leaves, cut, starts, start, end, kind):
+                out = len(_said(leaf)) - len(_edges(_said(leaf))) if region.start > EDGE else 0
+                yield leaf, _Region(region.start + out, region.end + out, kind, False)
+
+
+def _edges(part: str) -> str:
+    """A text without its middle, over which no value goes on."""
+    return part if len(part) <= 2 * EDGE + len(_MIDDLE) else f"{part[:EDGE]}{_MIDDLE}{part[-EDGE:]}"
+
+
+def _joined(parts: Sequence[str]) -> tuple[list[int], str]:
+    """(where each begins in them as one text, the text)."""
+    return list(accumulate((len(part) + len(SEPARATOR) for part in parts), initial=0)), SEPARATOR.join(parts)
+
+
+def _places(text: str, parts: Sequence[str], scanner: Scans, sought: Sought) -> Iterator[Place]:
+    yield from sought.find(text)
+    for form in scanner.forms(text, parts):
+        for start, end, kind in sought.find(form.text):
+            if form.changed(start, end):
+                yield *form.origin(start, end), kind
+
+
+def _blank(pseudonym: str, scope: Scope) -> str:
+    """Signs in the place of a pseudonym of ours: no value goes on over so many."""
+    return pseudonym if scope.original(pseudonym) is None else "|" * len(pseudonym)
+
+
+def _any_known(source: str, scanner: Scans, sought: Sought, scope: Scope) -> bool:
+    """Does a known value stand in a redacted body?"""
+    leaves = list(Document(source).all_leaves())
+    return any([_speaks(leaf) for leaf, _ in _standing(leaves, scanner, sought, scope)])
+
+
+def _speaks(leaf: Leaf) -> bool:
+    """Is a known value in this leaf more than chance?"""
+    return _replaceable(leaf) or _says(leaf)
 
 
 def _found(
     leaves: Sequence[Leaf], scanner: Scans, decides: Decides, scope: Scope, health: bool
 ) -> tuple[Regions, list[tuple[str, str]]]:
     """What detectors find, by the leaf in which it stands; and the values that may stand elsewhere, too."""
-    scanned = [leaf for leaf in leaves if leaf.kind != "number" or len(leaf.text.lstrip("-0")) >= _LEAST_NUMBER]
-    parts = [leaf.text for leaf in scanned]
-    starts = list(accumulate((len(part) + len(SEPARATOR) for part in parts), initial=0))
-    text = SEPARATOR.join(parts)
+    texts = [(leaf, _scanned(leaf)) for leaf in leaves]
+    scanned = [leaf for leaf, text in texts if text is not None]
+    parts = [text for _, text in texts if text is not None]
+    starts, text = _joined(parts)
     regions: Regions = {}
     values: list[tuple[str, str]] = []
     for span in scanner.spans(text, parts, health=health):
@@ -167,11 +267,29 @@ def _found(
         if action != "redact" and pieces:
             raise Unredactable(f"{span.type} may not leave even if it is replaced")
         for start, end in pieces:
+            standing = list(_clipped(scanned, parts, starts, start, end, span.type))
             if (start, end) == (span.start, span.end):
-                values.append((span.type, text[start:end].strip()))
-            for leaf, region in _clipped(scanned, starts, start, end, span.type):
+                said = text[start:end] if len(standing) == 1 else "".join([_cut(*one) for one in standing])
+                values.append((span.type, said.strip()))
+            for leaf, region in standing:
                 _project(leaf, region, regions)
-    return regions, [value for value in values if SEPARATOR not in value[1]]
+    return regions, values
+
+
+def _scanned(leaf: Leaf) -> str | None:
+    """What a scanner sees of a leaf; None: nothing."""
+    if leaf.kind != "number":
+        return leaf.text
+    try:
+        value = int(leaf.raw) if leaf.raw.lstrip("-").isdigit() else float(leaf.raw)
+    except ValueError:
+        return leaf.raw
+    label = leaf.key if leaf.key not in KNOWN_KEYS and may_label(leaf.key) else ""
+    return SEPARATOR.join(number_texts(value, label)) or None
+
+
+def _cut(leaf: Leaf, region: _Region) -> str:
+    return leaf.text[region.start : region.end] if leaf.kind != "number" else leaf.raw
 
 
 def _outside(text: str, span: Span, scope: Scope) -> list[tuple[int, int]]:
@@ -191,17 +309,25 @@ def _outside(text: str, span: Span, scope: Scope) -> list[tuple[int, int]]:
 
 
 def _clipped(
-    leaves: Sequence[Leaf], starts: Sequence[int], start: int, end: int, kind: str
+    leaves: Sequence[Leaf], parts: Sequence[str], starts: Sequence[int], start: int, end: int, kind: str
 ) -> Iterator[tuple[Leaf, _Region]]:
     """The part of a place in the joined text that stands in each leaf."""
     index = bisect_right(starts, start) - 1
     while index < len(leaves) and starts[index] < end:
-        leaf, offset = leaves[index], starts[index]
-        first, last = max(start - offset, 0), min(end - offset, len(leaf.text))
-        whole = start >= offset and end <= offset + len(leaf.text)
-        if first < last and (whole or leaf.kind != "key"):  # between the halves of a value, a key is no part of it
+        leaf, offset, part = leaves[index], starts[index], parts[index]
+        first, last = max(start - offset, 0), min(end - offset, len(part))
+        whole = start >= offset and end <= offset + len(part)
+        between = start < offset and end > offset + len(part)
+        if first < last and (whole or leaf.kind != "key" or _is_piece(leaf, part[first:last], between)):
             yield leaf, _Region(first, last, kind, True)
         index += 1
+
+
+def _is_piece(key: Leaf, piece: str, between: bool) -> bool:
+    """Is what stands in a key a part of a value that goes on beside it?  Between the halves of one, a word is none."""
+    if any(map(str.isdigit, piece)):
+        return True
+    return not between and _replaceable(key) and any(map(str.isalpha, piece))
 
 
 def _project(leaf: Leaf, region: _Region, regions: Regions) -> None:
@@ -216,7 +342,9 @@ def _project(leaf: Leaf, region: _Region, regions: Regions) -> None:
         last = len(inner.text)
         if inner.kind != "number" and region.end < inner.end:
             last = inner.text_offset(region.end - inner.start)
-        if inner.kind == "key" and (region.start < inner.start or region.end > inner.end):
+        over = region.start < inner.start or region.end > inner.end
+        between = region.start < inner.start and region.end > inner.end
+        if inner.kind == "key" and over and not _is_piece(inner, inner.text[first:last], between):
             continue
         if first < last:
             _project(inner, _Region(first, last, region.kind, region.found), regions)

@@ -153,6 +153,15 @@ class Scanner:
         except _BROKEN:
             raise NotScanned from None
 
+    def forms(self, text: str, parts: Sequence[str] = ()) -> list[Form]:
+        """What a text hides, undone: for whoever looks for known values in it.  Raises `NotScanned`."""
+        if len(text) > self._max_chars:
+            raise NotScanned
+        try:
+            return list(self._forms.of(text, parts))
+        except _BROKEN:
+            raise NotScanned from None
+
     def _whole(self, text: str, health: bool) -> list[Span]:
         """What stands in a short text or in a form of it."""
         spans = self._look(text, health)
@@ -219,15 +228,20 @@ def _place(body: Any, fields: Fields, spans: list[Span]) -> tuple[Finding, ...]:
     if len(where) != len(fields.strings):  # the two walks disagree: found all the same, without a place
         return tuple([Finding(span.type, "", 0, 0, span.confidence) for span in _bounded(spans)] + opaque)
     starts = list(accumulate((len(text) + len(SEPARATOR) for text in fields.strings), initial=0))
-    findings = []
+    findings: list[Finding] = []
     for span in _bounded(spans):
         index = bisect_right(starts, span.start) - 1
+        of_values: list[Finding] = []
+        of_keys: list[Finding] = []
         while index < len(where) and starts[index] < span.end:
             field, offset = where[index], starts[index]
             start, end = max(span.start - offset, 0), min(span.end - offset, len(field.text))
             whole = span.end <= offset + len(SEPARATOR) + len(field.text) and span.start >= offset
-            if start < end and (whole or not field.key):  # between the halves of a value, a key is no part of it
+            if start < end:
                 start, end = (start, end) if field.exact else (0, 0)
-                findings.append(Finding(span.type, field.path, start, end, span.confidence))
+                piece = Finding(span.type, field.path, start, end, span.confidence)
+                (of_values if whole or not field.key else of_keys).append(piece)
             index += 1
+        # Between the halves of a value, a key is no part of it, but a value that stands in keys alone is found there.
+        findings += of_values or of_keys
     return tuple(findings + opaque[:MAX_FINDINGS])

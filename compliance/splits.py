@@ -2,9 +2,10 @@
 
 Fields are scanned one on each line, so that two numbers that stand in two fields are two numbers.  A value that was
 cut goes on in the next field: of the next part or message, or of the next message of the same role; in the next leaf
-of an array or of a tool's arguments; in the next key.  Only where one field ends and the next begins as the pieces of
-a number, an address or a token do are the two looked at together, and only what reaches over the border counts.  A row
-of numbers stays one: of digits alone, a value must be all of the row.
+of an array or of a tool's arguments; in the next key; in the next value of the same key.  Only where one field ends and
+the next begins as the pieces of a number, an address or a token do, or as a label and its number, are the two looked at
+together, and only what reaches over the border counts.  A row of numbers stays one: of digits alone, a value must be
+all of the row.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -21,7 +23,7 @@ from msgspec import Struct
 from compliance.detectors.automaton import Span
 from compliance.detectors.hiding import plain_form
 from compliance.detectors.spelling import NUMBER_WORDS
-from compliance.fields import KNOWN_KEYS
+from compliance.fields import KNOWN_KEYS, NUMBER_DIGITS
 from compliance.identifiers import FAMILY
 from compliance.model import TextField
 
@@ -31,11 +33,17 @@ REACH = 160
 """Characters of a field that are looked at on either side of a border: a label and half of a value."""
 JOINERS = ("", " ", "-")
 """What may have stood where the value was cut."""
+_BESIDE = (" ",)
+"""What stands between a label and its number."""
 
 _STRUCTURE = frozenset(
     {"role", "type", "id", "model", "tool_call_id", "call_id", "tool_use_id", "object", "media_type", "format", "name"}
 )
 """Keys of the dialects between one text and the next."""
+_SPOKEN = "name"
+"""Of them the one that a caller is free to fill."""
+_HANDLE = 24
+"""Characters from which on an id that begins with a letter is a handle; those of the dialects have a `_` else."""
 _CODED = r"A-Za-z0-9@._%=+/&#;\\\-"
 _ENDS = re.compile(rf"(?:[^{_CODED}\s!-~]|[0-9@][{_CODED}]{{0,11}}|[@=\-]|[%\\&#][A-Za-z0-9]{{0,5}})[ ,]?$")
 _BEGINS = re.compile(r"[ ]?(?:[A-Za-z._%=+/&#;\\\-]{0,11}+[0-9@]|[%=\\&\-.]|[^\s!-~])")
@@ -47,8 +55,25 @@ _OPEN_BEGIN = re.compile(rf"[A-Za-z0-9._%+\-]{{0,40}}@|{_TOKEN}{{0,16}}[a-z][A-Z
 """The halves of an address or of base64: letters may stand on either side."""
 _LEAF = re.compile(rf'"[{_CODED}]{{0,11}}[0-9@]|[:\[] ?"{_TOKEN}{{0,16}}[a-z][A-Z]')
 _JSON = frozenset("{[")
+_LABELS = frozenset(
+    "aadhaar bsn dea iban itin medicare mrn nhs nif npi number passport pesel security ssn tfn vin".split()  # noqa: SIM905
+)
+_WORDS = frozenset(
+    """
+    account acct benefits card chart claim encounter id licence license member no num patient phone plan policy record
+    routing serial social subscriber tel
+    """.split()  # noqa: SIM905
+)
+"""Last words of a text whose number comes in the next field; ordinary ones only with a sign or filler after them."""
+_SAYS = " \t\n:#=.-?\"'*_([,"
+_SIGNED = frozenset(":#=?")
+_FILLERS = ("is", "was", "number", "no", "num", "#")
+_TOKEN_BEGIN = re.compile(r"[\s:#=\-\"'*(]{0,6}(?=[A-Za-z\-]{0,6}[0-9](?:[ .\-/]?[0-9A-Za-z]){3})")
+_EXACT = frozenset(("ssn", "itin", "card", "iban", "mbi", "npi", "imei", "vin"))
+"""Kinds whose values have a fixed length, so that a label and the pieces after it make no other number."""
 _PLAIN = KNOWN_KEYS | {"assistant", "tool"}
 _SIGNS = "-./@: "
+_SIGNS_FIRST = "-/@"
 _GROUPS = frozenset(((3, 2, 4), (4, 6, 5), (4, 6, 4)))
 _MESSAGE = re.compile(r"messages\[(\d+)\]|input\[(\d+)\]")
 _SAYS_WHEN_OR_WHERE = frozenset(("date", "age", "zip", "place", "name", "address", "record_id"))
@@ -63,6 +88,8 @@ class Piece(Struct, frozen=True):
     text: str
     at: int
     side: str = ""  # of the conversation: the role, tools as their caller; empty outside of messages
+    key: str = ""  # whose value it is
+    number: bool = False  # of JSON, or an id that stands between texts: it need be no part of what goes on
 
 
 def may_go_on(strings: Sequence[str]) -> bool:
@@ -71,21 +98,45 @@ def may_go_on(strings: Sequence[str]) -> bool:
     before = ""
     for text in strings:
         key, before = before, text
-        if text not in _PLAIN and key not in _STRUCTURE:
+        if text not in _PLAIN and not (key in _STRUCTURE and _structural(key, text)):
             texts.append(text)
     if len(texts) < 2:  # there is no border
         return bool(texts) and _may_hold_pieces(texts[0])
-    ended = whole = False
+    ended = whole = labelled = False
     for text in texts:
         if whole or _may_hold_pieces(text):
             return True
         head = _head(text)
         if (ended and (head[:1] in _JSON or _begins(head))) or _OPEN_BEGIN.match(head) is not None:
             return True
+        if labelled and _TOKEN_BEGIN.match(head) is not None:
+            return True
         tail = _tail(text)
         whole = _OPEN_END.search(tail) is not None
         ended = ended or _ends(tail)
+        labelled = labelled or _labels(tail)
     return False
+
+
+def _structural(key: str, text: str) -> bool:
+    """Is the value of such a key a word or a handle of a dialect, and no part of a text?"""
+    if key == _SPOKEN:
+        return False
+    return text[:1].isalpha() and (not key.endswith("id") or "_" in text or len(text) > _HANDLE)
+
+
+def _labels(tail: str) -> bool:
+    """May the next field begin with the number that this one's end names?"""
+    bare = tail.rstrip(_SAYS)
+    words = bare.lower().rsplit(None, 2)[-2:]
+    if not words:
+        return False
+    last = words[-1].strip(_SAYS).rpartition("_")[2]
+    if last in _LABELS:
+        return True
+    if last in _FILLERS and len(words) > 1:
+        return words[0].strip(_SAYS) in _LABELS or words[0].strip(_SAYS) in _WORDS
+    return last in _WORDS and not _SIGNED.isdisjoint(tail[len(bare) :])
 
 
 def _ends(tail: str) -> bool:
@@ -118,42 +169,64 @@ def across(fields: Sequence[TextField], body: Any, look: Look, found: Sequence[S
     """
     spans: dict[tuple[str, int, int], Span] = {}
     seen: set[tuple[Piece, ...]] = set()
-    for sequence in _sequences(fields, body):
+    look = cache(look)  # rows repeat themselves
+    for sequence, apart in _sequences(fields, body):
         for chain in _chains(sequence):
             if len(chain) > MAX_PIECES or chain in seen:
                 continue
             seen.add(chain)
-            for joiner in JOINERS:
-                for span in _over_borders(chain, joiner, look, found):
+            for joiner in _BESIDE if len(chain) == 2 and _after_label(chain, 0, 1) else JOINERS:
+                for span in _over_borders(chain, joiner, look, found, apart):
                     spans[span.type, span.start, span.end] = span
     return list(spans.values())
 
 
-def _sequences(fields: Sequence[TextField], body: Any) -> Iterator[list[Piece]]:
-    """Fields that may follow each other: all of them; values; values of one role; keys."""
+def _sequences(fields: Sequence[TextField], body: Any) -> Iterator[tuple[list[Piece], bool]]:
+    """Fields that may follow each other: all of them; values; values of one role; keys; values of one key.
+
+    Of the last, which others stand between, it is said so: they may be the columns of a table.
+    """
     starts = accumulate([len(field.text) + 1 for field in fields], initial=0)
     every: list[Piece] = []
     keys: list[Piece] = []
     values: list[Piece] = []
     by_side: dict[str, list[Piece]] = {}
+    by_key: dict[str, list[Piece]] = {}
     last = ""
     for field, at in zip(fields, starts, strict=False):
-        side = _side(field.path, body)
-        pieces = list(_pieces(field.text, at, side))
+        if not field.text.strip() or (not field.exact and len(field.text) < NUMBER_DIGITS and field.text.isdigit()):
+            continue  # what is cut off around it goes on after it; a short number is seen for its label alone
         if field.key:
             last = field.text
             if last not in _PLAIN:
-                every += pieces
-                keys += pieces
-        elif last not in _STRUCTURE or field.path.endswith("*"):
-            every += pieces
-            values += pieces
-            by_side.setdefault(side, []).extend(pieces)
-    yield every
-    yield values
+                key = Piece(field.text, at)
+                every.append(key)
+                keys.append(key)
+            continue
+        aside = last in _STRUCTURE and not field.path.endswith("*")
+        if aside and _structural(last, field.text):
+            continue
+        side = _side(field.path, body)
+        pieces = [piece for piece in _pieces(field, at, side, last) if piece.text.strip()]
+        every += pieces
+        if aside:
+            continue
+        values += pieces
+        by_side.setdefault(side, []).extend(pieces)
+        for piece in pieces:
+            if not piece.number:
+                by_key.setdefault(piece.key, []).append(piece)
+    yield every, False
+    yield values, False
     if len(by_side) > 1:
-        yield from by_side.values()
-    yield keys
+        for of_side in by_side.values():
+            yield of_side, False
+    yield keys, False
+    if any([piece.number for piece in values]):
+        yield [piece for piece in values if not piece.number], False
+    if len(by_key) > 1:
+        for of_key in by_key.values():
+            yield of_key, True
 
 
 def _side(path: str, body: Any) -> str:
@@ -166,11 +239,14 @@ def _side(path: str, body: Any) -> str:
         return ""
     if role in ("assistant", "tool", "function"):
         return "assistant"
+    if role in ("system", "developer"):
+        return "user"  # both are the caller's
     return role if type(role) is str else ""
 
 
-def _pieces(text: str, at: int, side: str) -> Iterator[Piece]:
+def _pieces(field: TextField, at: int, side: str, key: str) -> Iterator[Piece]:
     """A text; of one that is JSON, its strings, which are cut where the fields of a tool are."""
+    text = field.text
     if text[:1] in _JSON and "\\" not in text:
         try:
             value = msgspec.json.decode(text)
@@ -178,26 +254,27 @@ def _pieces(text: str, at: int, side: str) -> Iterator[Piece]:
             value = None
         if value is not None:
             seen = 0
-            for leaf in _leaves(value):
+            for leaf, below, number in _leaves(value, key):
                 place = text.find(leaf, seen)
                 if place >= 0:
                     seen = place + len(leaf)
-                    yield Piece(leaf, at + place, side)
+                    yield Piece(leaf, at + place, side, below, number)
             return
-    yield Piece(text, at, side)
+    yield Piece(text, at, side, key, not field.exact and text.isdigit())
 
 
-def _leaves(value: Any) -> Iterator[str]:
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str, bool]]:
+    """(text, the key that it stands under, is it a number)."""
     if type(value) is str:
-        yield value
+        yield value, key, False
     elif type(value) is int:
-        yield str(value)
+        yield str(value), key, True
     elif type(value) is dict:
-        for item in value.values():
-            yield from _leaves(item)
+        for name, item in value.items():
+            yield from _leaves(item, name)
     elif type(value) is list:
         for item in value:
-            yield from _leaves(item)
+            yield from _leaves(item, key)
 
 
 def _chains(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, ...]]:
@@ -211,8 +288,8 @@ def _chains(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, ...]]:
             continue
         if not chain:
             cut = max(0, len(left.text) - REACH)
-            chain.append(Piece(left.text[cut:], left.at + cut, left.side))
-        chain.append(Piece(right.text[:REACH], right.at, right.side))
+            chain.append(Piece(left.text[cut:], left.at + cut, left.side, left.key, left.number))
+        chain.append(Piece(right.text[:REACH], right.at, right.side, right.key, right.number))
         if len(right.text) > REACH:
             yield tuple(chain)
             chain = []
@@ -224,19 +301,25 @@ def _goes_on(left: str, right: str) -> bool:
     end, begin = _tail(left), _head(right)
     if _ends(end) and _begins(begin):
         return True
+    if _TOKEN_BEGIN.match(begin) is not None and _labels(end):
+        return True
     if _OPEN_END.search(end) is not None:
         return begin[:1].isalnum() or begin[:1] in ("@", ".", "=")
     return _OPEN_BEGIN.match(begin) is not None and end[-1:].isalnum()
 
 
-def _over_borders(chain: Sequence[Piece], joiner: str, look: Look, found: Sequence[Span]) -> Iterator[Span]:
+def _over_borders(
+    chain: Sequence[Piece], joiner: str, look: Look, found: Sequence[Span], apart: bool
+) -> Iterator[Span]:
     """The spans of the joined pieces that reach over a border, cut into one for each piece."""
     text = joiner.join([piece.text for piece in chain])
     starts = list(accumulate([len(piece.text) + len(joiner) for piece in chain], initial=0))
     for span in look(text):
         first = bisect_right(starts, span.start) - 1
         last = bisect_right(starts, span.end - 1) - 1
-        if first == last or span.type in _SAYS_WHEN_OR_WHERE:
+        if span.type in _SAYS_WHEN_OR_WHERE or (not joiner and _after_label(chain, first, last)):
+            continue  # with a space, a label is no part of its number
+        if first == last and not _labelled_before(chain, first, span.start - starts[first]):
             continue
         cut = []
         for index in range(first, last + 1):
@@ -245,25 +328,48 @@ def _over_borders(chain: Sequence[Piece], joiner: str, look: Look, found: Sequen
             end = min(span.end - starts[index], len(piece.text))
             if start < end:
                 cut.append(Span(span.type, piece.at + start, piece.at + end, span.confidence))
-        if len(cut) < 2 or _known(cut, found):
+        if not cut or (len(cut) == 1 and first != last) or _known(cut, found):
             continue
-        if _whole(text, span, chain[first : last + 1], joiner, [piece.end - piece.start for piece in cut]):
+        lengths = [piece.end - piece.start for piece in cut]
+        if first == last or _whole(text, span, chain[first : last + 1], joiner, lengths, apart):
             yield from cut
+        elif span.type in _EXACT and not any([one.type == span.type for one in look(text[span.start : span.end])]):
+            yield from cut  # a label stands before it, else it would be none
 
 
-def _whole(text: str, span: Span, pieces: Sequence[Piece], joiner: str, cut: Sequence[int]) -> bool:
+def _after_label(chain: Sequence[Piece], first: int, last: int) -> bool:
+    """Does a border from piece `first` to `last` part a label from its number?"""
+    return any(not _ends(end) and _labels(end) for end in [_tail(chain[index].text) for index in range(first, last)])
+
+
+def _labelled_before(chain: Sequence[Piece], index: int, offset: int) -> bool:
+    """Does what begins at this offset of a piece have its label at the end of the piece before?"""
+    if index == 0 or not _labels(_tail(chain[index - 1].text)):
+        return False
+    match = _TOKEN_BEGIN.match(chain[index].text)
+    return match is not None and offset <= match.end()
+
+
+def _whole(text: str, span: Span, pieces: Sequence[Piece], joiner: str, cut: Sequence[int], apart: bool) -> bool:
     """Is it a value that was cut, and not a row of values, nor the numbers of a conversation?"""
     value = text[span.start : span.end]
     if span.type == "email":
         return joiner == ""
-    signed = joiner == "" and all(piece.text[-1:] in _SIGNS for piece in pieces[:-1])
-    if FAMILY.get(span.type) == "context" and not signed:
+    signed = joiner == "" and all(
+        left.text[-1:] in _SIGNS or right.text[:1] in _SIGNS_FIRST for left, right in pairwise(pieces)
+    )
+    if FAMILY.get(span.type) == "context" and not signed and not (span.type == "phone" and _called(value, cut)):
         return False
     if signed or any(map(str.isalpha, value)):
         return True
-    if len({piece.side for piece in pieces if piece.side}) > 1 or not _even(cut):
+    if len({piece.side for piece in pieces if piece.side}) > 1 or not _even(cut) or (apart and len(cut) > 2):
         return False
     return not (text[: span.start].rstrip(" -")[-1:].isdigit() or text[span.end :].lstrip(" -")[:1].isdigit())
+
+
+def _called(value: str, cut: Sequence[int]) -> bool:
+    """Is it a telephone number in two, written as one?"""
+    return len(cut) == 2 and value.lstrip()[:1] in "(+" and sum(map(str.isdigit, value)) >= 10
 
 
 def _even(cut: Sequence[int]) -> bool:

@@ -55,7 +55,7 @@ from proxy.pollers import HealthPoller
 from proxy.prices import price_of, shipped
 from proxy.projections.ledger import Ledger, Projector
 from proxy.recording import Recorder, keep_policy
-from proxy.redacting import Redactor, open_store
+from proxy.redacting import Redactor, open_store, redacts
 from proxy.spending import Spending
 from proxy.state.keys import KeyStore
 from proxy.state.leases import Leases
@@ -164,7 +164,12 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     scanner = build_scanner(settings)
     ruleset = build_ruleset(settings)
     redactor = Redactor(
-        loop, await asyncio.to_thread(open_store, settings), scanner, DIALECTS, deadline=settings.compliance.deadline
+        loop,
+        await asyncio.to_thread(open_store, settings),
+        scanner,
+        DIALECTS,
+        deadline=settings.compliance.deadline,
+        redacts=redacts(settings),
     )
     keys = KeyStore(state / "keys.db")
     keys.changed()
@@ -192,6 +197,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
             answer_limit=settings.limits.answer,
             durable_local=settings.audit.local == "durable",
         ),
+        redactor=redactor,
         recorder=recorder,
         next_id=request_ids(),
         scan_deadline=settings.compliance.deadline,

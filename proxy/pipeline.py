@@ -32,6 +32,7 @@ from proxy.exchange import ClientSink, Exchange, Header, Inbound
 from proxy.faults import describe
 from proxy.listing import models_body
 from proxy.recording import Recorder
+from proxy.redacting import Redactor
 from proxy.spending import OutOfBudget
 from proxy.surfaces import ANTHROPIC_MODELS, MODELS_PATH, OPENAI_MODELS, POSTS, dialect_of
 
@@ -62,6 +63,7 @@ class Pipeline:
         ruleset: Ruleset,
         chooser: Chooser,
         attempts: Attempts,
+        redactor: Redactor,
         recorder: Recorder,
         next_id: Callable[[], str],
         scan_deadline: float,
@@ -76,6 +78,7 @@ class Pipeline:
         self._ruleset = ruleset
         self._chooser = chooser
         self._attempts = attempts
+        self._redactor = redactor
         self._recorder = recorder
         self._next_id = next_id
         self._scan_deadline = scan_deadline
@@ -202,6 +205,7 @@ class Pipeline:
         beside = beside_the_body(request.headers, exchange.inbound.query)
         if beside and (more := self._scanner.inspect_text(beside, "query", health=seen.health)):
             seen = Inspection(seen.findings + more, seen.health)
+        seen = await self._redactor.recalled(exchange, request, principal, seen, beside)
         assert exchange.surface is not None
         exchange.facts = Facts(
             tenant=principal.tenant or "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from compliance.detectors.automaton import Span
 from compliance.detectors.crowd import about_many, one_person
 from compliance.detectors.lexicon import GIVEN, SURNAME, WORD, lexicon
+from compliance.detectors.named import by_label
 from compliance.detectors.people import TITLES, before, labels_a_name, names_a_thing
 
 SURE = 0.6
@@ -84,6 +85,8 @@ def _whole_name(text: str, span: Span, *, person: bool = False) -> bool:
     """More than a first name or a word that only looks like a name: two words, a title, a label, a person at hand."""
     if names_a_thing(text, span.end):
         return False
+    if by_label(text, span):
+        return True
     words = [
         word.strip(".,'’").lower() for word in _one_name(text[span.start : span.end]).split() if word[:1].isupper()
     ]

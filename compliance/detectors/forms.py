@@ -21,7 +21,7 @@ import hyperscan
 from compliance.detectors import encodings, hiding, spelling
 from compliance.detectors.automaton import Span, TooMany
 from compliance.detectors.compiled import Shelf, database
-from compliance.detectors.hiding import OVERRIDE, Replacement
+from compliance.detectors.hiding import ORDINARY, OVERRIDE, Replacement
 
 _WORDLIKE = 0
 """The gate of base64, which some words pass, too: those are of small letters alone."""
@@ -122,7 +122,8 @@ class Forms:
             raise RuntimeError("the forms of a text were not determined") from None
         finally:
             self._scratches.append(scratch)
-        return frozenset([self._names[index] for index in seen]) if seen else _NONE
+        hints = frozenset([self._names[index] for index in seen]) if seen else _NONE
+        return hints | _CONTROLS if data.translate(None, ORDINARY) else hints
 
     def of(self, text: str, parts: Sequence[str] = ()) -> Iterator[Form]:
         """The forms of `text`, none where it hides nothing.  Raises `TooMany`.
@@ -177,6 +178,7 @@ def _joined_lines(text: str, hints: frozenset[str], form: Form | None, parts: Se
 
 
 _NONE: frozenset[str] = frozenset()
+_CONTROLS = frozenset((hiding.CONTROLS,))
 _SPELLED: tuple[Step | None, ...] = (spelling.words, spelling.singles, spelling.letters, None, spelling.reversed_tokens)
 _STEPS: tuple[tuple[Step | None, ...], ...] = (
     (hiding.characters, encodings.escapes),

@@ -34,6 +34,16 @@ def _endings(*endings: str) -> str:
     return rf"(?i)(?:{'|'.join(endings)})[^a-z0-9\x80-\xff]"
 
 
+_THE = "(?:(?:the|my|his|her|their|an?) )?"
+_CARE = "(?:mri|ct|pet|x-?ray|scans?|surgery|hospital stay|ambulance|treatment|operation)"
+
+
+def _parts(*parts: str) -> str:
+    """Words of other scripts, or their stems, wherever they stand; a first letter with a capital in both."""
+    forms = dict.fromkeys(form for part in parts for form in (part, part[:1].upper() + part[1:]))
+    return "|".join("".join(f"\\x{byte:02x}" for byte in form.encode()) for form in forms)
+
+
 _STRONG_SIGNALS = {
     "disease": (
         _words(
@@ -48,7 +58,12 @@ _STRONG_SIGNALS = {
             "an?a?emi[ac]", "infarction", "isch(?:a)?emi[ac]", "syndrome", "hepatitis", "arthritis", "osteoporosis", "cirrhosis",
             "fibrosis",
             "infections?", "inflammat(?:ion|ory)", "fractures?d?", "chronic(?:ally)? (?:pain|cough|illness|condition|disease|fatigue)",
-            "multiple sclerosis", "cystic fibrosis", "sickle cell", "miscarriage",
+            "multiple sclerosis", "cystic fibrosis", "sickle cell", "miscarr(?:iages?|ied|y|ying)", "chlamydia", "gonorrh?o?ea", "syphilis", "herpes",
+            "pregnant", "stillb(?:irth|orn)", "c-section",
+            "(?:an|her|the|had|medical|elective) abortions?", "(?:in|to|from|entered|entering|completed|drug|alcohol) rehab",
+            r"(?:broke|broken|fractured|shattered|dislocated|sprained|tore|torn) (?:(?:my|his|her|their|your|the|an?|left|right) ){1,2}"
+            r"(?:hips?|legs?|arms?|wrists?|ankles?|ribs?|collar ?bone|femur|pelvis|knee|elbow|shoulder|hand|foot|toe|finger|nose|jaw|neck"
+            r"|acl|meniscus)",
             "exacerbations?", "prophyla(?:xis|ctic)", "autosomal (?:dominant|recessive)", "hcv", "hbv", "mrsa",
              "autis(?:m|tic)", "overdosed?", "suicid(?:e|al)",
             "malignan(?:t|cy)", "neoplasms?", "lesions?", "thrombus", "clots?", "eclampsia", "pre-?eclampsia", "covid(?:-19)? positive",
@@ -139,7 +154,9 @@ _STRONG_SIGNALS = {
     "claims": (
         _words(
             "prior auth(?:ori[sz]ation)?s?", "co-?pay(?:ment)?s?", "explanation of benefits", "eob", "medicare", "medicaid",
-            "claim (?:number|no|id|form|denied|denial)", "cms-?1500", "ub-?04",
+            "claim (?:number|no|id|form|denied|denial)",
+            rf"(?:denied|rejected|refused|declined) {_THE}(?:claims?|coverage|payment) for {_THE}{_CARE}", rf"claims? for {_THE}{_CARE}",
+            "cms-?1500", "ub-?04",
             "healthcare provider", "insurer denied", "reimbursement for (?:care|treatment)", "in-network", "out-of-network",
             "beneficiary (?:id|number)", "referring (?:physician|provider)",
             "attending physician", "dos:", "pharmacy benefit", "formulary", "npi", "medical (?:claim|necessity|record|history|condition)s?",
@@ -161,13 +178,26 @@ _STRONG_SIGNALS = {
             "maladie", r"ant(?:e|\xc3\xa9)c(?:e|\xc3\xa9)dents", r"traitement", r"h(?:o|\xc3\xb4)pital", r"sympt(?:o|\xc3\xb4)mes?",
             "ordonnance", "diagnostic", "paziente", "diagnosi", "terapia", "malattia", "ospedale",
             "paciente", r"doen(?:c|\xc3\xa7)a", "tratamento", "sintomas?",
+            r"diab(?:ete|\xc3\xa8te|etico|\xc3\xa9tica|etica)", "zuckerkrank", "pacjent(?:a|ka|ki|em|owi)?", "rozpoznanie", "diagnoza",
+            r"cukrzyc(?:a|y|e|\xc4\x99)", "leczenie", "szpital[ua]?", "embarazada", "enceinte", "schwanger", "incinta",
+            r"gr\xc3\xa1vida", r"patiente?s? (?:est|a|souffre|pr\xc3\xa9sente)",
         ),
+        rf"{_NOT_WORD}(?:{_parts('пациент', 'больного', 'больной', 'диагноз', 'диабет', 'лечени', 'беременн')})",
+        _parts("患者", "病人", "诊断", "診断", "診斷", "糖尿病", "怀孕",
+               "妊娠", "환자", "진단", "당뇨", "임신", "المريض", "مريض", "تشخيص", "السكري", "मरीज", "रोगी", "निदान", "मधुमेह", "गर्भवती"),
     ),
 }  # fmt: skip
 
 _MEDIUM_SIGNALS = {
+    "hospital_abroad": (rf"{_NOT_WORD}(?:{_parts('больниц', 'клиник')})", _parts("医院", "病院", "병원", "المستشفى", "مستشفى", "अस्पताल"),),
+    "doctor_abroad": (
+        _words("arzt", "m\\xc3\\xa9decin", "medico", "lekarz(?:a|owi|em)?"),
+        rf"{_NOT_WORD}(?:{_parts('врач')})",
+        _parts("医生", "医師", "醫生", "의사", "الطبيب", "طبيب", "डॉक्टर", "चिकित्सक"),
+    ),
+    "treatment_abroad": (_parts("治疗", "治療", "치료", "علاج", "उपचार", "इलाज", "手术", "手術", "수술"),),
     "specialty": (
-        _words("mri", "lupus", "pregnan(?:t|cy)", "mortality", "vaccinating", "cancers?", "strokes", "cardiolog(?:y|ist)",
+        _words("mri", "lupus", "pregnancy", "mortality", "vaccinating", "cancers?", "strokes", "cardiolog(?:y|ist)",
         "oncolog(?:y|ist)", "neurolog(?:y|ist)", "psychiatr(?:y|ist|ic)",
                "dermatolog(?:y|ist)", "gyn(?:a)?ecolog(?:y|ist|ical)", "obstetric(?:s|ian)?", "p(?:a)?ediatric(?:s|ian)?",
                "date of service"),

@@ -1,5 +1,6 @@
-"""Characters that stand for others: invisible ones, other scripts' digits, full-width and circled forms (Unicode
-NFKC), every dash and space, look-alikes of other scripts, and text that is shown backwards.
+"""Characters that stand for others: invisible ones, control characters, marks over others, other scripts' digits,
+full-width and circled forms (Unicode NFKC), every dash and space, look-alikes of other scripts, and text that is shown
+backwards.
 
 Only the characters named here are touched, so the cost is theirs, not the text's.
 """
@@ -23,8 +24,13 @@ _FORMS = (
     "\ufb00-\ufb06\ufe50-\ufe6b\uff01-\uff5e"
 )
 # Digits and letters beyond the first plane lie in one wide range, and a hidden ASCII that models read (Unicode,
-# "Tags") in another: `re` tests each such range at every character, so two are cheaper than thirty.
-_BEYOND = "\U00010480-\U0001fbff\U000e0000-\U000e01ef"
+# "Tags"), more invisible ones and private use in another: `re` tests each such range at every character, so two are
+# cheaper than thirty.
+_BEYOND = "\U00010480-\U0001ffff\U00032000-\U0010ffff"
+_NOTHING = frozenset(("Cc", "Cf", "Co", "Cn", "Mn", "Me", "Zl", "Zp"))
+"""Categories (Unicode, table 12) of what shows nothing of its own, or hangs on another character."""
+_ODD = "\ufffc\ufffd"
+"""What stands where something could not be shown."""
 _MAX_KNOWN = 8192
 
 Replacement = tuple[int, int, str]
@@ -40,10 +46,46 @@ def _digits() -> str:
     )
 
 
-HIDING = re.compile(f"[{_INVISIBLE}{_SPACES}{_DASHES}{_DOTS}{_FORMS}{_digits()}{_BEYOND}]")
+def _unseen() -> tuple[str, str]:
+    """Of the first plane: (control, format, private and unassigned characters and line separators, marks)."""
+    known = re.compile(f"[\\t\\n\\r{_INVISIBLE}{_SPACES}{_DASHES}{_DOTS}{_FORMS}]")
+    others: list[int] = []
+    marks: list[int] = []
+    for code in (
+        *range(0x3100),
+        *range(0x4DB6, 0x4DC0),
+        *range(0xA48D, 0xAC00),
+        *range(0xD7A4, 0xD800),
+        *range(0xE000, 0x10000),
+    ):
+        category = unicodedata.category(chr(code))
+        if category in _NOTHING and known.match(chr(code)) is None:
+            (marks if category in ("Mn", "Me") else others).append(code)
+    return _ranges(others), _ranges(marks)
+
+
+def _ranges(codes: list[int]) -> str:
+    """Ascending codes as the inside of a character class."""
+    runs: list[list[int]] = []
+    for code in codes:
+        if runs and code == runs[-1][1] + 1:
+            runs[-1][1] = code
+        else:
+            runs.append([code, code])
+    return "".join([f"{re.escape(chr(first))}-{re.escape(chr(last))}" for first, last in runs])
+
+
+_UNSEEN, _MARKS = _unseen()
+HIDING = re.compile(f"[{_INVISIBLE}{_UNSEEN}{_ODD}{_SPACES}{_DASHES}{_DOTS}{_FORMS}{_digits()}{_BEYOND}]")
 """One character that may not be what it stands for."""
 
-_INVISIBLE_RE = re.compile(f"[{_INVISIBLE}]")
+CONTROLS = "controls"
+"""The hint of a text in UTF-8 in which something is left without these:"""
+ORDINARY = bytes((9, 10, 13, *range(32, 127), *range(128, 256)))
+
+_INVISIBLE_RE = re.compile(f"[{_INVISIBLE}{_UNSEEN}{_ODD}]")
+_COLOURED = re.compile(rf"\x1b\[[0-?]{{0,32}}[ -/]{{0,4}}[@-~]|{HIDING.pattern}")
+"""The same, and control sequences of a terminal (ECMA-48, 5.4)."""
 _KINDS = ((re.compile(f"[{_SPACES}]"), " "), (re.compile(f"[{_DASHES}]"), "-"), (re.compile(f"[{_DOTS}]"), "."))
 _known: dict[str, str] = {}
 
@@ -61,8 +103,8 @@ _LIKE = {ord(other): plain for others, plains in _LOOKS for other, plain in zip(
 _SCRIPT = {other: index for index, (others, _) in enumerate(_LOOKS) for other in others}
 _LIKE_RE = re.compile(f"[{''.join(map(re.escape, _SCRIPT))}]")
 _LIKE_WORD = re.compile(rf"(?<!\w)[A-Za-z0-9_{''.join(_SCRIPT)}]+(?!\w)")
-_MARKED = re.compile("(?<=[0-9])[\u0300-\u036f\u0483-\u0489]+")
-"""Marks over digits: struck through, underlined, ringed."""
+_MARKED = re.compile(f"(?<=[ -~])[{_MARKS}]+")
+"""Marks over characters of ASCII: struck through, underlined, ringed."""
 OVERRIDE = "\u202e"
 """What follows is shown from right to left."""
 _TURNED = re.compile("\u202e([^\u202c\u202e\n]*)\u202c?")
@@ -73,13 +115,14 @@ def plain_form(text: str) -> str:
     return HIDING.sub(lambda match: _plain(match.group()), text)
 
 
-def characters(text: str, _hints: frozenset[str] = frozenset()) -> list[Replacement]:
+def characters(text: str, hints: frozenset[str] = frozenset()) -> list[Replacement]:
     """What stands for other characters, as what it stands for."""
-    if text.isascii():
+    if text.isascii() and CONTROLS not in hints:
         return []
+    hiding = _COLOURED if "\x1b" in text else HIDING
     found = [
         (match.start(), match.end(), plain)
-        for match in HIDING.finditer(text)
+        for match in hiding.finditer(text)
         if (plain := _plain(match.group())) != match.group()  # an emoji hides nothing
     ]
     others = [(match.start(), match.end(), "") for match in _MARKED.finditer(text)]
@@ -126,12 +169,14 @@ def _plain(character: str) -> str:
 
 
 def _work_out(character: str) -> str:
-    if _INVISIBLE_RE.match(character):
+    if len(character) > 1 or _INVISIBLE_RE.match(character):
         return ""
     for kind, plain in _KINDS:
         if kind.match(character):
             return plain
     if "\U000e0020" <= character <= "\U000e007e":
         return chr(ord(character) - 0xE0000)
+    if character > "\uffff" and unicodedata.category(character) in _NOTHING:
+        return ""
     digit = unicodedata.digit(character, None)
     return str(digit) if digit is not None else unicodedata.normalize("NFKC", character)

@@ -13,6 +13,7 @@ from msgspec import Struct
 from compliance.detectors.automaton import Span, apart
 from compliance.detectors.crowd import one_person
 from compliance.detectors.lexicon import COMMON, FREQUENT, GIVEN, REGION, SURNAME, TOWN, WORD, Lexicon, lexicon
+from compliance.detectors.named import named
 from compliance.detectors.people import (
     AT,
     CARE,
@@ -74,7 +75,8 @@ class Names:
     def find(self, text: str) -> list[Span]:
         """Spans of type `name` and `place`, in order."""
         runs = self._runs(text)
-        names: list[Span] = []
+        names = list(named(text, self._flags))
+        labelled = len(names)
         rest = []
         for run in runs:
             name = self._name(text, run)
@@ -82,6 +84,8 @@ class Names:
                 rest.append(run)
             else:
                 names.append(name)
+        if labelled:
+            names = apart(names)
         if not rest or not (names or one_person(text)):
             return names  # of a place alone, nothing is said
         places = [place for run in rest if (place := self._place(text, run, bool(names))) is not None]

@@ -14,8 +14,9 @@ from compliance.detectors import (
     shapes_payment,
     shapes_place,
 )
-from compliance.detectors.automaton import MAX_SPANS, MAX_TRIES, Automaton, Pattern, Span, TooMany
+from compliance.detectors.automaton import MAX_SPANS, MAX_TRIES, Automaton, Pattern, Span, TooMany, apart
 from compliance.detectors.compiled import Shelf
+from compliance.detectors.tables import columns
 
 __all__ = ["MAX_SPANS", "MAX_TRIES", "PATTERNS", "Pattern", "Patterns", "Span", "TooMany"]
 
@@ -30,6 +31,8 @@ PATTERNS: tuple[Pattern, ...] = (
     *shapes_place.SHAPES,
 )
 
+_HEADERS = (*shapes_government.HEADERS, *shapes_health.HEADERS)
+
 
 class Patterns(Automaton):
     """The compiled patterns of this package, and what an operator adds.  Thread-safe."""
@@ -37,4 +40,9 @@ class Patterns(Automaton):
     def __init__(
         self, patterns: Sequence[Pattern] = PATTERNS, custom: Sequence[Pattern] = (), shelf: Shelf | None = None
     ) -> None:
-        super().__init__((*patterns, *custom), shelf)
+        super().__init__((*patterns, *custom, *(_HEADERS if patterns is PATTERNS else ())), shelf)
+
+    def find(self, text: str, *, most: int = MAX_SPANS) -> list[Span]:
+        """Every identifier of `text`, in order, those in the columns of tables with them."""
+        spans, tables = columns(text, super().find(text, most=most), most)
+        return apart(spans) if tables else spans

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from compliance.detectors import checksums
 from compliance.detectors.automaton import Pattern
-from compliance.detectors.labels import SIGN_GAP, TOKEN, WORD_GAP, has_digit, label, labelled, number, spread
+from compliance.detectors.labels import SIGN_GAP, TOKEN, WORD_GAP, called, has_digit, label, labelled, spread, tagged
+from compliance.detectors.tables import header
 
 _SSN_LABEL = (
     r"(?:(?i:(?:\b|_)ssn[a-z_]{0,12})|[a-z]S[Ss][Nn][A-Za-z_]{0,12}"
-    r"|(?i:s\.s\.n|\bss ?\#|\bss (?:no|num)|soc(?:ial)?[ ._\-]{0,2}sec(?:urity)?))"
+    r"|(?i:s[. ]s[. ]n|\bss ?\#|\bss (?:no|num)|soc(?:ial)?[ ._\-]{0,2}sec(?:ur?i?ty)?"
+    r"|\b(?:my|his|her|their|your) social(?: (?:is|number|no)|:)))"
 )
-_ITIN_LABEL = r"(?:(?i:(?:\b|_)itin[a-z_]{0,12}|taxpayer id[a-z]{0,12})|[a-z]I[Tt][Ii][Nn])"
+_ITIN_LABEL = r"(?:(?i:(?:\b|_)itin[a-z_]{0,12}|tax(?:payer)?[ _]?id[a-z]{0,12})|[a-z]I[Tt][Ii][Nn])"
 _LAST_FOUR = r"(?i:[\W_]{1,4}(?:[a-z]{1,9}[\W_]{1,3}){0,3}(?:last (?:4|four)(?: digits)?|ending(?: in| with)?|ends in)"
 _BEFORE = r"(?:^|[^\d.\-]|[^\d][.\-])"
 _APART_TRIGGER = r"\d{3}[ .\-]\d{2}[ .\-]\d{4}"
 _APART = r"(\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4}|\d{3}\.\d{2}\.\d{4})(?:-?\z|[^\d\-]|-\D)"
+_PASSPORT = label("passport", "pasaporte", r"reisepass\w*", r"passeport")
 
 
 def _ssn(text: str) -> bool:
@@ -36,7 +39,8 @@ def _vin_form(text: str) -> bool:
 SHAPES = (
     # Social security and individual taxpayer numbers: dashed, spaced or dotted; bare only with a label.
     Pattern("ssn", _BEFORE + _APART, _ssn, trigger=_APART_TRIGGER),
-    labelled("ssn", _SSN_LABEL, number(9)),
+    labelled("ssn", _SSN_LABEL, tagged(9)),
+    called("ssn", _SSN_LABEL, r"\d(?:[ .\-]?\d){8}"),
     Pattern(
         "ssn",
         rf"{_SSN_LABEL}{_LAST_FOUR}[\W_]{{0,6}}(?:is |are )?)(\d{{4}})(?:\z|\D)",
@@ -66,8 +70,9 @@ SHAPES = (
         _itin,
         trigger=_APART_TRIGGER,
     ),
-    labelled("itin", _ITIN_LABEL, number(9)),
-    labelled("passport", label("passport", "pasaporte", r"reisepass\w*", r"passeport"), TOKEN, has_digit, gap=WORD_GAP),
+    labelled("itin", _ITIN_LABEL, tagged(9)),
+    labelled("passport", _PASSPORT, TOKEN, has_digit, gap=WORD_GAP),
+    labelled("passport", _PASSPORT, r"([A-Za-z]{0,2}(?:[ \-]?\d){7,9})(?:\z|[^A-Za-z0-9])", gap=WORD_GAP, digits=7),
     labelled(
         "licence",
         label(
@@ -89,6 +94,7 @@ SHAPES = (
         has_digit,
         gap=WORD_GAP,
     ),
+    labelled("licence", label(r"(?-i:DL)"), r"([A-Za-z]{0,2}\d{5,13})(?:\z|[^A-Za-z0-9])", gap=WORD_GAP, digits=5),
     labelled("certificate", label(r"certificate", r"certification", r"certificado"), TOKEN, has_digit, gap=SIGN_GAP),
     Pattern(
         "vin",
@@ -108,3 +114,5 @@ SHAPES = (
         gap=WORD_GAP,
     ),
 )
+
+HEADERS = (header("ssn", _SSN_LABEL),)

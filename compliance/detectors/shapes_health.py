@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from compliance.detectors import checksums
 from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import (
@@ -10,12 +12,16 @@ from compliance.detectors.labels import (
     SIGN_GAP,
     TOKEN,
     WORD_GAP,
+    called,
+    evenly,
     has_digit,
     label,
     labelled,
     number,
+    parted,
     spread,
 )
+from compliance.detectors.tables import header
 
 _WORD = r"(?:^|[^A-Za-z0-9])"
 _END = r"(?:\z|[^A-Za-z0-9])"
@@ -23,6 +29,8 @@ _MBI = r"[1-9][AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y][0-9AC-HJKM
 
 _RECORD = label(
     "mrn",
+    r"m\.r\.n",
+    r"m\.? ?r\.? ?(?:\#|no)",
     r"med(?:ical)?\W{0,2}rec(?:ord)?s?",
     r"medical_?record",
     r"(?:patient|pt|pat)s?[ _]?(?:id|no|number|num|identifier)s?",
@@ -40,12 +48,15 @@ _RECORD = label(
     r"site id",
     r"subject id",
     r"participant id",
+    r"(?:rx|prescription) ?(?:\#|no|number)",
 )
-_RECORD_WORD = label("record", "chart", r"case (?:no|number|\#)", r"file (?:no|number|\#)", camel=False)
+_RECORD_WORD = label(
+    "record", "chart", "encounter", "accession", "fin", "specimen", r"case (?:no|number|\#)", r"file (?:no|number|\#)", camel=False,
+)  # fmt: skip
 _PLAN = label(
     r"(?:insurance|ins|insur|policy|member(?:ship)?|subscriber|beneficiary|health ?plan|plan|payer|medicaid|medicare|claim|coverage)"
     r"[ _.]{0,2}(?:policy[ _]?|plan[ _]?|member[ _]?|card[ _]?|beneficiary[ _]?)?(?:id|no|number|num|nbr|identifier|\#)",
-    r"group (?:number|no\b|\#)",
+    r"group ?(?:number|no\b|id|\#)",
     r"hicn",
     r"hbn",
     r"hpb?n",
@@ -69,6 +80,7 @@ _PLAN_WORD = label(
 )
 
 
+_FIELD = r"([A-Za-z0-9][A-Za-z0-9\-]{2,19})(?:\z|[^A-Za-z0-9\-])"
 _SPREAD = r"([A-Z0-9](?:[\s.\-]{1,3}[A-Z0-9]){4,11})(?:\z|[^A-Za-z0-9])"
 
 
@@ -76,10 +88,20 @@ def _imei(text: str) -> bool:
     return checksums.imei(checksums.digits(text))
 
 
+def _of_patient(kind: str, place: int, shape: str, check: Callable[[str], bool] | None = None) -> Pattern:
+    """A field of the patient's segment of an HL7 version 2 message, by its place (HL7 2.5, section 3.4.2)."""
+    before = rf"PID(?:\|[^|\r\n]*){{{place - 1}}}\|"
+    return Pattern(kind, before + shape, check, trigger=r"PID\|", back=8, ahead=512)
+
+
 SHAPES = (
     labelled("mrn", _RECORD, TOKEN, has_digit, gap=WORD_GAP),
     labelled("mrn", _RECORD, number(5, 12), gap=GAP),  # also spread, and right behind the label
+    labelled("mrn", _RECORD, parted(5, 12), evenly, gap=GAP),
+    called("mrn", _RECORD, r"[A-Za-z]{0,4}-?\d(?:[ .\-]?\d){4,11}"),
     labelled("mrn", _RECORD, _SPREAD, has_digit, gap=GAP),
+    labelled("mrn", _RECORD_WORD, r"([A-Za-z]{1,3}-\d{2}-\d{3,7})" + _END, gap=SIGN_GAP),
+    labelled("mrn", label("encounter", camel=False), r"(\d{6,12})" + _END, gap=r"[ ]"),
     labelled("mrn", _RECORD_WORD, TOKEN, has_digit, gap=r"[ \t]{0,2}(?i:(?:number|no|id)[ .:]{1,3})?\#"),
     labelled("mrn", _RECORD_WORD, MIXED, has_digit, gap=SIGN_GAP),
     # Called an ID and nothing more: a number of some length, not a field's name with a value in it.
@@ -94,6 +116,14 @@ SHAPES = (
     labelled("plan", _PLAN, TOKEN, has_digit, gap=WORD_GAP),
     labelled(
         "plan", _PLAN_WORD, MIXED, has_digit, gap=r"(?i:[ \t]{0,2}(?:is|was|[:#=\n])?[\s:#=\"'(]{1,6})", confidence=0.8
+    ),
+    Pattern(
+        "mbi",
+        _WORD + f"((?i:{_MBI.replace('-?', '-')}))" + _END,
+        None,
+        0.9,
+        trigger=r"\d-[a-z][a-z0-9]\d-[a-z]{2}\d{2}",
+        back=20,
     ),
     Pattern("mbi", _WORD + f"({_MBI})" + _END, None, 0.9, trigger=r"\d-?[A-Z]{2}\d{2}", back=16),
     labelled(
@@ -120,6 +150,7 @@ SHAPES = (
         label(
             r"serial",
             r"s/n",
+            r"(?-i:SN)",
             r"device (?:id|no|number|serial)",
             r"device_id",
             r"serial_?number",
@@ -130,4 +161,11 @@ SHAPES = (
         has_digit,
         gap=SIGN_GAP,
     ),
+    _of_patient("mrn", 2, _FIELD, has_digit),
+    _of_patient("mrn", 3, _FIELD, has_digit),
+    _of_patient("date", 7, r"(\d{8})(?:\d{4,6})?(?:\z|\D)"),
+    _of_patient("account", 18, _FIELD, has_digit),
+    _of_patient("ssn", 19, r"(\d{3}-?\d{2}-?\d{4})(?:\z|\D)"),
 )
+
+HEADERS = (header("mrn", _RECORD), header("plan", _PLAN))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from compliance.detectors import checksums
 from compliance.detectors.automaton import Pattern
-from compliance.detectors.labels import GAP, SIGN_GAP, TOKEN, has_digit, label, labelled, number
+from compliance.detectors.labels import GAP, SIGN_GAP, TOKEN, has_digit, label, labelled, number, parted
 
 _NOT_A_DECIMAL = r"(?:^|[^\d.]|[^\d]\.)"
 _SEP = r"[ .\-]"
 _RUN = r"(?:^|\D)\d{12}"
 _FOURS = r"\d{4}[ .\-]\d{4}[ .\-]\d{4}"
+_ODD = r"[ ]?(?:[_/:~=\xc2\xb7]{1,3}|[\xe2\xf0][\x80-\xff]{2,14})[ ]?"
+"""What cards' groups are parted by and rows of numbers are not."""
+_FOURS_APART = rf"\d{{4}}{_ODD}\d{{4}}{_ODD}\d{{4}}"
 _CARD_LABEL = (
     r"(?i:card|visa|master ?card|amex|american express|discover|maestro|diners|jcb|\bcc|_cc|\bpan|_pan)"
     r"(?i:s|_?no|[ _]?num|\#)?"
@@ -51,6 +54,9 @@ SHAPES = (
         trigger=rf"(?:\d{_SEP}{{1,3}}){{11}}\d",
     ),
     labelled("card", _CARD_LABEL, r"(\d(?:[\s.\-]{0,3}\d){11,18})(?:\z|\D)", confidence=0.9),
+    # With anything between, where the check digit is right.
+    labelled("card", _CARD_LABEL, parted(15, 16), _card, digits=14),
+    Pattern("card", rf"{_NOT_A_DECIMAL}([2-6]\d{{3}}(?:{_ODD}\d{{4}}){{3}})(?:\z|\D)", _card, trigger=_FOURS_APART),
     Pattern(
         "iban",
         r"(?:^|[^A-Za-z0-9])((?i:[a-z]{2}\d{2}(?:[a-z0-9]{11,30}|(?:[ \-][a-z0-9]{4}){2,7}(?:[ \-][a-z0-9]{1,4})?)))(?:\z|[^A-Za-z0-9])",

@@ -115,11 +115,13 @@ class PseudonymStore:
         """A scope with what is known of it; raises `PseudonymsFailed`."""
         with self._lock, self._failing():
             self._purge()
-            row = self._db.execute("SELECT used, version FROM scopes WHERE scope = ?", (identity,)).fetchone()
-            known: tuple[Known, ...] = ()
-            if row is not None and row[0] > self._clock() - self._keep:
-                known = self._known(identity, int(row[1]))
+            known = self._of(identity)
         return Scope(identity, self._derived(b"mac", identity), known, limit=self._values)
+
+    def known(self, identity: str) -> tuple[Known, ...]:
+        """What is known of a scope; the same object while nothing is added.  Raises `PseudonymsFailed`."""
+        with self._lock, self._failing():
+            return self._of(identity)
 
     def keep(self, scope: Scope) -> None:
         """Write down what an exchange added; returns when it is on the disk.
@@ -151,6 +153,12 @@ class PseudonymStore:
             self._db.close()
 
     # --- one scope ----------------------------------------------------------------------------------------
+
+    def _of(self, identity: str) -> tuple[Known, ...]:
+        row = self._db.execute("SELECT used, version FROM scopes WHERE scope = ?", (identity,)).fetchone()
+        if row is None or row[0] <= self._clock() - self._keep:
+            return ()
+        return self._known(identity, int(row[1]))
 
     def _known(self, identity: str, version: int) -> tuple[Known, ...]:
         cached = self._cache.get(identity)

@@ -321,3 +321,51 @@ async def test_the_client_gets_its_own_words_back(stream: bool, tmp_path: Path) 
         else:
             text = answer.json()["choices"][0]["message"]["content"]
         assert text == said
+
+
+LATER = ("what of 83920174?", "and 219099999", "how is ferncastle doing", "see file83920174.pdf")
+
+
+async def test_law_01_what_a_session_knows_does_not_leave_bare(tmp_path: Path) -> None:
+    """Also after a restart, and where nothing else in the request is found by itself."""
+    session = {"x-spillway-session": "s"}
+    async with ScriptedEngine(answering(completion("fine", "gpt-4o"))) as cloud:
+        for start in range(2):
+            async with running(config(cloud.url), tmp_path, environ=ENVIRON) as spillway:
+                if not start:
+                    assert (await ask_chat(spillway, chat(NOTE), session)).status == 200
+                for text in LATER:
+                    answer = await ask_chat(spillway, chat(text), session)
+                    assert (answer.status, answer.headers["x-spillway-action"]) == (200, "redact"), text
+                query = await ask_chat(spillway, chat("hello"), session, "/v1/chat/completions?q=Ferncastle")
+                assert query.status == 200
+                plain = await ask_chat(spillway, chat("Is a fern a plant?"), session)
+                assert plain.status == 200 and "x-spillway-action" not in plain.headers
+        assert_clean(cloud.raw)
+        assert b"ferncastle" not in cloud.raw
+        sent = [received.json()["messages"] for received in cloud.requests]
+        again = len(LATER) + 2
+        assert sent[1 : 1 + again] == sent[1 + again :]
+
+
+async def test_law_01_a_session_that_cannot_be_read_stays_at_home(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def fail(identity: str) -> None:
+        asked.append(identity)
+        raise PseudonymsFailed("damaged")
+
+    async with (
+        ScriptedEngine(answering(completion("fine", "gpt-4o"))) as cloud,
+        running(config(cloud.url), tmp_path, environ=ENVIRON) as spillway,
+    ):
+        store = spillway.worker.pipeline._redactor._store
+        assert store is not None
+        store.known = fail  # type: ignore[assignment,method-assign]
+        assert (await ask_chat(spillway, chat("hello"))).status == 200
+        assert not asked  # nothing is read where no session is named
+        refused = await ask_chat(spillway, chat("what of 83920174?"), {"x-spillway-session": "s"})
+        assert (refused.status, len(asked)) == (403, 1)
+        spillway.worker.pipeline._redactor._store = None
+        assert (await ask_chat(spillway, chat("hello"), {"x-spillway-session": "s"})).status == 403
+        assert len(cloud.requests) == 1

@@ -169,6 +169,26 @@ def test_law_01_what_is_split_over_fields_stays(
     assert not SAFE.judge(found.findings, Facts(health=True)).on(CLOUD).allows("cloud"), (where, form, value, cut)
 
 
+INVISIBLE = (
+    "\0\a\b\v\f\x1b\x7f\x85\x9b\u2028\u2029\ufff9\ufffc\ufffd\ue000\uf8ff\U0001d173\U000f0000\U0010fffd\uffff\u0378"
+)
+MARKS = "\u0301\u0336\u0489\u0591\u064b\u09bc\u1dc0\u20d2\u20dd\u3099\ufe20\U0001e8d0"
+odd = st.sampled_from(INVISIBLE + MARKS) | st.characters(categories=["Cc", "Cf", "Co", "Mn", "Me"]).filter(
+    lambda character: character not in "\t\n\r\u202e" and not "\U000e0020" <= character <= "\U000e007e"  # tags show
+)
+
+
+@given(st.sampled_from(NUMBERS), odd, st.data())
+def test_law_01_a_character_that_shows_nothing_hides_nothing(
+    case: tuple[str, str, st.SearchStrategy[str]], character: str, data: st.DataObject
+) -> None:
+    _, sentence, values = case
+    text = sentence.format(data.draw(values))
+    cuts = data.draw(st.lists(st.integers(1, len(text)), min_size=1, max_size=4, unique=True))
+    hidden = "".join(character * (at in cuts) + one for at, one in enumerate(text)) + character * (len(text) in cuts)
+    assert stays({"messages": [{"role": "user", "content": hidden}]}), hidden
+
+
 printable = st.text(st.characters(codec="utf-8"), max_size=60)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.detectors.automaton import Span
+from compliance.detectors.forms import Form
 from compliance.fields import collect
 from compliance.jsontext import Document, Edit
 from compliance.model import Action, Finding
@@ -69,6 +70,9 @@ class Finder:
 
     def spans(self, text: str, parts: Sequence[str] = (), *, health: bool = False) -> list[Span]:
         return [Span("mrn", *match.span(), 1.0) for match in _PLANTED.finditer(text)]
+
+    def forms(self, text: str, parts: Sequence[str] = ()) -> list[Form]:
+        return []
 
     def inspect(self, body: Any, *, health: bool = False) -> Inspection:
         text = SEPARATOR.join(collect(body).strings)
@@ -137,3 +141,77 @@ def test_a_prefix_of_a_conversation_is_redacted_to_the_same_bytes(said: list[Any
 
 def _chat(said: list[Any]) -> bytes:
     return json.dumps({"model": "m", "messages": said}).encode()
+
+
+_gaps = st.sampled_from(["", "-", " ", ".", "_", ",", "/", " - ", "<br>", "\n"])
+numbers = st.integers(10**8, 10**10 - 1).map(str)
+
+
+@given(numbers, st.lists(_gaps, min_size=10, max_size=10), words, words, st.lists(messages, max_size=2))
+def test_law_01_a_known_number_is_left_in_no_grouping(
+    number: str, gaps: list[str], before: str, after: str, said: list[Any]
+) -> None:
+    spelled = "".join([digit + gap for digit, gap in zip(number, gaps, strict=False)])
+    text = f"{before}{spelled}{after}"
+    known = Scope("s", KEY)
+    known.pseudonym("mrn", number)
+    raw = _chat([*said, {"role": "user", "content": text}])
+    left = redact_body(raw, Finder(), _decides, Scope("s", KEY, known.added), health=False)
+    content = PSEUDONYM.sub("!", json.loads(left.raw)["messages"][-1]["content"])
+    assert number not in re.sub(r"<br>|[\W_]+", "", content)
+    assert json.loads(left.raw)["messages"][-1]["content"] != text
+
+
+@given(
+    st.sampled_from(["Quorl", "Zbigna Quorlson", "Odalys"]), st.sampled_from("_-. 7/"), st.lists(messages, max_size=2)
+)
+def test_law_01_a_known_name_is_left_in_no_case(name: str, joint: str, said: list[Any]) -> None:
+    known = Scope("s", KEY)
+    known.pseudonym("name", name)
+    joined = name.replace(" ", joint)
+    for text in (
+        joined.lower(),
+        joined.upper(),
+        f"my{joint}{joined.lower()}{joint}file",
+        f"the{name.replace(' ', '')}",
+    ):
+        raw = _chat([*said, {"role": "user", "content": text}])
+        left = json.loads(redact_body(raw, Finder(), _decides, Scope("s", KEY, known.added), health=False).raw)
+        content = PSEUDONYM.sub("!", left["messages"][-1]["content"]).casefold()
+        assert not any(word.casefold() in content for word in name.split())
+
+
+class Labelled(Finder):
+    """Finds a name and a number by their labels only, as detectors do."""
+
+    _labels = re.compile(r"(?<=Patient: )Odalys Ferncastle|(?<=MRN: )83920174")
+
+    def spans(self, text: str, parts: Sequence[str] = (), *, health: bool = False) -> list[Span]:
+        found = self._labels.finditer(text)
+        return [Span("mrn" if match.group().isdigit() else "name", *match.span(), 1.0) for match in found]
+
+
+again = st.sampled_from(
+    [
+        "Patient: Odalys Ferncastle",
+        "MRN: 83920174",
+        "8392-0174",
+        "FERNCASTLE",
+        "odalys",
+        "x_83920174.pdf",
+        "hello",
+        "8392",
+    ]
+)
+
+
+@given(st.lists(st.lists(again, max_size=4).map(", ".join), min_size=1, max_size=5), st.data())
+def test_a_prefix_stays_the_same_whatever_form_its_values_have(texts: list[str], data: st.DataObject) -> None:
+    said = [{"role": "user", "content": text} for text in ["Patient: Odalys Ferncastle, MRN: 83920174.", *texts]]
+    before = data.draw(st.integers(1, len(said)))
+    first = Scope("s", KEY)
+    short = redact_body(_chat(said[:before]), Labelled(), _decides, first, health=False).raw
+    known = Scope("s", KEY, first.added)
+    long = redact_body(_chat(said), Labelled(), _decides, known, health=False).raw
+    assert long.startswith(short.removesuffix(b"]}"))
+    assert not re.search(rb"(?i)odalys|ferncastle|8392-?0174", long)

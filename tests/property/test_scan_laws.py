@@ -62,9 +62,14 @@ identifiers = st.one_of(
 )
 
 texts = st.text(max_size=30)
+keys = texts | st.sampled_from(["ssn", "mrn", "patient_zip", "age", "value", "ssn_last4", "n", "id", "data", "input"])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.dictionaries(keys, inner, max_size=3).map(json.dumps)
+    ),
     max_leaves=12,
 )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ def test_numbers_keep_their_digits_and_get_their_leading_zeros_back() -> None:
     assert strings([4111111111111111111, 4111111111111111.0, 12345678, 1234567, 123456]) == [
         "4111111111111111111",
         "4111111111111111",
+        "4111111111111110",  # it may have had a fraction that was rounded up when it was parsed
         "012345678",
         "001234567",
     ]
@@ -39,10 +41,62 @@ def test_escapes_in_what_is_no_json_are_left_to_the_forms() -> None:
 
 def test_whole_numbers_of_a_list_that_may_be_one_number_are_read_as_one() -> None:
     assert strings([4111, 1111, 1111, 1111]) == ["4111111111111111"]
-    assert strings({"ssn": [123, 45, 6789]}) == ["ssn", "123456789"]
+    assert strings({"x": [123, 45, 6789]}) == ["x", "123456789"]
     assert strings([1, 2, 3]) == strings([640, 480]) == strings([True, 1]) == strings([-1] * 16) == []
     assert strings([4] * 20) == []
     assert [(field.text, field.exact) for field in located([4] * 16)] == [("4" * 16, False)]
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ({"mrn": 482133}, ["482133"]),
+        ({"patient_id": 48213, "width": 48213}, ["48213"]),
+        ({"records": [{"value": 4821}, [4822]]}, ["4821", "4822"]),
+        ({"zip": 2139}, ["02139"]),
+        ({"ssn_last4": 82}, ["0082"]),
+        ({"age": 93, "ages": 12, "page": 93, "pageNo": 93}, ["93"]),
+        ({"ssn": 512.449182}, ["512.449182"]),
+        ({"ssn": 0.512449182, "x": 0.512449182}, [".512449182"]),
+        ({"x": 12345678.75}, ["012345678"]),
+        ({"x": 1e400, "ssn": -1e400}, []),
+        ({"max_tokens": 4096, "seed": 123456, "n": 12, "width": 1024, "x": True, "id": 4096}, []),
+    ],
+)
+def test_short_numbers_are_seen_where_a_key_labels_them_and_are_not_rounded(value: Any, seen: list[str]) -> None:
+    assert [text for text in strings(value) if text.lstrip(".")[:1].isdigit()] == seen
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [123, 45, 6789],
+        [123.0, 45.0, 6789.0],
+        {"area": 123, "group": 45, "serial": "6789"},
+        [[123], ["45"], {"x": 6789}],
+    ],
+)
+def test_the_pieces_of_one_number_under_a_label_are_read_as_one_with_it(value: Any) -> None:
+    assert "ssn: 123-45-6789" in strings({"ssn": value})
+    assert "ssn: 123-45-6789" in strings({"arguments": json.dumps({"a": [{"ssn": value}]})})
+    assert not [text for text in strings({"sizes": value}) if "-45-" in text]
+
+
+def test_lost_zeros_of_groups_come_back_and_what_is_no_piece_joins_nothing() -> None:
+    assert "ssn: 001-02-0003" in strings({"ssn": [1, 2, 3]})
+    assert "mrn: 83920174" in strings({"mrn": [8, 3, 9, 2, 0, 1, 7, 4]})
+    for value in ([8392, None, 174], [8392, "left"], [8392, 1.5, 174], [8392], ["1"] * 40, [83, 9]):
+        assert not [text for text in strings({"mrn": value}) if text.startswith("mrn: ")]
+
+
+def test_labels_within_labels_are_not_slow() -> None:
+    value: Any = [[[[] for _ in range(34)] for _ in range(34)] for _ in range(34)]
+    for _ in range(MAX_DEPTH - 4):
+        value = {"ssn": value}
+    began = time.process_time()
+    assert collect(value).strings == ["ssn"] * (MAX_DEPTH - 4)
+    assert collect([json.dumps(value), '"ssn": [' * 50_000]).strings
+    assert time.process_time() - began < 1.0
 
 
 def test_a_type_that_is_a_list_is_no_part() -> None:

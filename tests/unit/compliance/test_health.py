@@ -30,6 +30,33 @@ def test_no_health_context(text: str) -> None:
     assert not HEALTH.health_context(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["she is pregnant", "she miscarried in May", "chlamydia", "he is in rehab", "after an abortion", "she broke her left hip", "tore his acl",
+     "the insurance denied the claim for the MRI", "a claim for an MRI was denied"],
+)  # fmt: skip
+def test_everyday_words_of_care(text: str) -> None:
+    assert HEALTH.health_context(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["la patiente est enceinte", "die Diagnose", "il paziente", "o tratamento", "pacjent ma cukrzycę", "У пациента диабет", "Диагноз:", "врач в больнице",
+     "患者有糖尿病", "医院的医生", "患者は糖尿病です", "환자는 당뇨병", "المريض مصاب بالسكري", "मरीज को मधुमेह है"],
+)  # fmt: skip
+def test_other_languages(text: str) -> None:
+    assert HEALTH.health_context(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["std::vector<int> x", "broke the build", "she broke the record", "the insurance denied the claim for the car", "развлечение и футбольной",
+     "医生来了", "lost and broken arms race", "врач пришёл"],
+)  # fmt: skip
+def test_no_words_of_care(text: str) -> None:
+    assert not HEALTH.health_context(text)
+
+
 def test_everyday_words_count_together() -> None:
     """One of them is nothing; several of different kinds are care."""
     assert not HEALTH.health_context("the doctor came")

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from compliance.detectors.automaton import Span
+from compliance.detectors.forms import Form
 from compliance.fields import collect
 from compliance.model import Action, Finding
 from compliance.pseudonyms import PSEUDONYM, Known, Scope
-from compliance.redaction import Decides, Redacted, Scans, Unredactable, redact_body, redact_text
+from compliance.redaction import Decides, Redacted, Scans, Unredactable, known_kinds, redact_body, redact_text
 from compliance.scan import SEPARATOR, Inspection, NotScanned, Scanner
+from compliance.sought import Sought
 
 SCANNER = Scanner()
 KEY = b"k" * 32
@@ -45,6 +47,9 @@ class Words:
 
     def spans(self, text: str, parts: Sequence[str] = (), *, health: bool = False) -> list[Span]:
         return [Span(kind, *m.span(), 1.0) for kind, pattern in self.kinds.items() for m in re.finditer(pattern, text)]
+
+    def forms(self, text: str, parts: Sequence[str] = ()) -> list[Form]:
+        return []
 
     def inspect(self, body: Any, *, health: bool = False) -> Inspection:
         return Inspection(tuple([Finding(s.type, "", 0, 0) for s in self.spans(SEPARATOR.join(collect(body).strings))]))
@@ -79,22 +84,133 @@ def test_a_value_found_by_its_label_is_found_bare() -> None:
     body = chat(
         "Patient name: Zbigna Quorl-Test.",
         "QUORL! zbigna quorl-test, MRN: A-774411",
-        "a-774411 is not XA-774411 nor A-7744112",
+        "a-774411 is in XA-774411, not A-7744112",
     )
     left = redact(body, scanner=Words(name="Zbigna Quorl-Test", mrn="(?<=MRN: )A-774411"))
     texts = [message["content"] for message in json.loads(left.raw)["messages"]]
-    (whole,), (number,) = PSEUDONYM.findall(texts[0]), PSEUDONYM.findall(texts[2])
-    assert texts[1] == f"QUORL! {whole}, MRN: {number}"
-    assert texts[2] == f"{number} is not XA-774411 nor A-7744112"
+    (whole,), (part, _, number) = PSEUDONYM.findall(texts[0]), PSEUDONYM.findall(texts[1])
+    assert texts[1] == f"{part}! {whole}, MRN: {number}"
+    assert texts[2] == f"{number} is in X{number}, not A-7744112"
 
 
-def test_parts_of_a_name_are_found_as_they_are_written() -> None:
+def test_parts_of_a_name_that_are_plain_words_are_found_as_they_are_written() -> None:
     left = redact(
-        chat("Patient: Rosella Dunmorrow.", "rosella oil for Dunmorrow_scan.pdf"),
-        scanner=Words(name="Rosella Dunmorrow"),
+        chat("Patient: Rose Dunmorrow.", "rose oil for Dunmorrow_scan.pdf and ROSE"),
+        scanner=Words(name="Rose Dunmorrow"),
     )
     text = json.loads(left.raw)["messages"][1]["content"]
-    assert re.fullmatch(r"rosella oil for \[NAME_\w+\]_scan.pdf", text)
+    assert re.fullmatch(r"rose oil for \[NAME_\w+\]_scan.pdf and \[NAME_\w+\]", text)
+
+
+NAME = "Odalys Ferncastle"
+AGAIN = [
+    ("name", NAME, text)
+    for text in (
+        "ferncastle", "FERNCASTLE", "odalys_ferncastle", "OdalysFerncastle", "ferncastleOdalys", "oferncastle",
+        "ferncastle_odalys_2024.pdf", "ferncastle_dob", "myFerncastleNote", "Fern-castle", "odalys.f@example.org",
+        "\uff26erncastle", "Fern\u200bcastle", "RmVybmNhc3RsZQ==",
+    )
+] + [
+    ("mrn", "83920174", text)
+    for text in (
+        "8392-0174", "83 92 01 74", "8 3 9 2 0 1 7 4", "83.920.174", "id83920174", "file83920174.pdf", "8392<br>0174",
+        "8\u200b3\u200b9\u200b20174", "\uff18\uff13\uff19\uff12\uff10\uff11\uff17\uff14", "%38%33%39%32%30%31%37%34",
+        "&#56;&#51;&#57;&#50;&#48;&#49;&#55;&#52;", "ODM5MjAxNzQ=", "\u0668\u0663\u0669\u0662\u0660\u0661\u0667\u0664",
+        "eight three nine two zero one seven four",
+    )
+] + [
+    ("plan", "ABC123456", "ABC-123456"),
+    ("plan", "ABC-1234567", "1234567"),
+    *[("ssn", SSN, text) for text in ("219_09_9999", "219,09,9999", "219099999-2", "x219099999y", "9219099999")],
+    *[("date", "1945-03-12", text) for text in ("19450312", "3/12/1945", "12.03.1945")],
+    *[("date", "March 12, 1945", text) for text in ("19450312", "1945-03-12")],
+    *[("phone", "+1 (512) 555-0147", text) for text in ("555-0147", "wa.me/15125550147", "5125550147")],
+    ("account", "4417-882-19", "441788219"),
+    ("staff", "EMP 774-4112", "emp7744112"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "value", "again"), AGAIN)
+def test_a_known_value_stands_nowhere_else_in_any_form(kind: str, value: str, again: str) -> None:
+    class Once(Words):
+        def forms(self, text: str, parts: Sequence[str] = ()) -> list[Form]:
+            return SCANNER.forms(text, parts)
+
+    finder = Once(**{kind: f"(?<=it is ){re.escape(value)}"})
+    first = scope()
+    left = json.loads(redact(chat(f"it is {value}.", f"see {again} here"), first, scanner=finder).raw)
+    assert again not in left["messages"][1]["content"] and PSEUDONYM.search(left["messages"][1]["content"])
+    later = json.loads(redact(chat(f"see {again} here"), scope(*first.added), scanner=finder).raw)
+    assert later["messages"][0] == left["messages"][1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "all challenges were met", "a parallel engine", "normal length", "the 1839201745 th", "8.3 of 92 or 0174",
+        "rose and mark leer", "remark leery", "ferns at the castle",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_known_value_stays(text: str) -> None:
+    values = [("name", "Mark Lee"), ("name", "Rose Allen"), ("name", NAME), ("mrn", "83920174"), ("ip", "10.0.0.12")]
+    known = [Known(f"[X_abc{chr(97 + n)}]", kind, value) for n, (kind, value) in enumerate(values)]
+    assert json.loads(redact(chat(text), scope(*known)).raw)["messages"][0]["content"] == text
+
+
+SPLIT: list[tuple[Any, str]] = [
+    ({"SSN 219-09": {"9999": True}}, "219-09\n9999"),
+    ({"ssn": {"219": {"09": {"9999": 1}}}}, "219\n09\n9999"),
+    ({"SSN 219-09-": "9999"}, "219-09-\n9999"),
+    ({"card 4111 1111": {"1111 1111": True}}, "4111 1111\n1111 1111"),
+]
+
+
+@pytest.mark.parametrize(("value", "found"), SPLIT)
+def test_a_value_that_is_split_over_keys_is_replaced_in_each(value: Any, found: str) -> None:
+    use = {"type": "tool_use", "id": "u", "name": "f", "input": value}
+    body = chat("x") | {"messages": [{"role": "assistant", "content": [use]}]}
+    left = json.loads(redact(body, scanner=Words(ssn=re.escape(found))).raw)["messages"][0]["content"][0]["input"]
+    assert not re.search("219|09|9999|1111", json.dumps(left))
+    arguments = {"name": "f", "arguments": json.dumps(value)}
+    call = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": arguments}]}
+    left = json.loads(redact(chat("x") | {"messages": [call]}, scanner=Words(ssn=re.escape(found))).raw)
+    assert not re.search("219|09|9999|1111", left["messages"][0]["tool_calls"][0]["function"]["arguments"])
+
+
+@pytest.mark.parametrize("number", [482133, 48213377, -482133, 4821.0])
+def test_a_short_number_under_a_label_is_replaced(number: float) -> None:
+    use = {"type": "tool_use", "id": "u", "name": "f", "input": {"patient_mrn": number, "age": 7}}
+    left = redact(chat("x") | {"messages": [{"role": "assistant", "content": [use]}]}, scanner=Words(mrn="4821[0-9]*"))
+    made = json.loads(left.raw)["messages"][0]["content"][0]["input"]
+    assert PSEUDONYM.fullmatch(made["patient_mrn"]) and made["age"] == 7
+
+
+def test_law_01_a_split_value_in_a_dialects_own_part_is_refused() -> None:
+    tools = [{"type": "function", "function": {"name": "219-09"}}, {"9999": True}]
+    with pytest.raises(Unredactable):
+        redact(chat("x", tools=tools), scanner=Words(ssn="219-09\n9999"))
+
+
+def test_law_01_a_known_value_that_is_split_over_messages_does_not_leave() -> None:
+    one = Known("[SSN_abcd]", "ssn", SSN)
+    for fill in ("", "la " * 100):
+        texts = chat(f"{fill}and 219-", f"09-9999 too {fill}")
+        left = json.loads(redact(texts, scope(one), scanner=Words(x="$^")).raw)["messages"]
+        assert [PSEUDONYM.sub("_", message["content"]) for message in left] == [f"{fill}and _", f"_ too {fill}"]
+
+
+def test_what_a_session_knows_is_seen_in_a_request() -> None:
+    sought = Sought([("name", NAME), ("ssn", SSN)])
+
+    def kinds(*texts: str, beside: str = "", **more: Any) -> set[str]:
+        return set(known_kinds(json.dumps(chat(*texts, **more)).encode(), beside, SCANNER, sought))
+
+    assert kinds("what of Ferncastle and 219099999?") == {"name", "ssn"}
+    assert kinds("hello", beside="q=ferncastle") == {"name"}
+    assert kinds("hello", metadata={"MjE5MDk5OTk5": 1}) == {"ssn"}
+    assert kinds("nothing of it", beside="q=fern") == set()
+    with pytest.raises(NotScanned):
+        known_kinds(b"\xff", "", SCANNER, sought)
 
 
 def test_numbers_are_found_in_any_grouping() -> None:

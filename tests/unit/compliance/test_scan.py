@@ -44,6 +44,39 @@ def test_keys_are_scanned_like_values() -> None:
     assert kinds({"metadata": {"a@b.co": "x"}}) == [("email", "metadata.*")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"SSN 512-44": {"9182": True}},
+        {"ssn": {"512": {"44": {"9182": 1}}}},
+        {"MRN": {"4821": {"3377": 1}}},
+        {"card 4111 1111": {"1111 1111": True}},
+    ],
+)
+def test_a_value_that_stands_in_keys_alone_is_found_in_them(body: dict[str, Any]) -> None:
+    found = SCANNER.inspect({"metadata": body}).findings
+    assert {one.type for one in found} & {"ssn", "mrn", "card"}
+    assert all(one.end > one.start for one in found)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"mrn": 482133},
+        {"patient_mrn": 48213},
+        {"ssn": {"area": 512, "group": 4, "serial": 9182}},
+        {"ssn": [51, 24, 49, 182]},
+        {"mrn": [8, 3, 9, 2, 0, 1, 7, 4]},
+        {"ssn": 512.449182},
+        {"x": 4111111111111111.9},
+    ],
+)
+def test_numbers_are_found_however_json_has_them(body: dict[str, Any]) -> None:
+    assert kinds({"metadata": body})
+    found = {kind for kind, _ in kinds({"messages": [{"tool_calls": [{"function": {"arguments": json.dumps(body)}}]}]})}
+    assert found or "x" in body
+
+
 def test_a_value_that_is_split_is_found_in_its_pieces() -> None:
     assert SCANNER.inspect(body(["charge 4111 1111", "1111 1111, ok"])).findings == (
         Finding("card", "messages[0].content[0]", 7, 16),

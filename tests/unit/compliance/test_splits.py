@@ -24,6 +24,10 @@ def talk(*turns: str) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]}
 
 
+def said(*turns: tuple[str, str]) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": role, "content": text} for role, text in turns]}
+
+
 def call(arguments: Any, result: str = "ok") -> dict[str, Any]:
     function = {"name": "f", "arguments": json.dumps(arguments)}
     return {
@@ -70,6 +74,44 @@ SPLIT: list[tuple[dict[str, Any], list[tuple[str, str, int, int]]]] = [
     ({"input": ["4111", "1111", "1111", "1111"]}, [("card", f"input[{i}]", 0, 4) for i in range(4)]),
     ({"input": list("4111111111111111")}, [("card", f"input[{i}]", 0, 1) for i in range(16)]),
     ({"metadata": {"x": [4111, 1111, 1111, 1111]}}, [("card", "metadata.*", 0, 0)]),
+    (
+        {"messages": [{"role": "user", "name": "123-45", "content": "-6789"}]},
+        [("ssn", "messages[0].name", 0, 6), ("ssn", "messages[0].content", 0, 5)],
+    ),
+    ({"metadata": {"id": "123-45", "name": "-6789"}}, [("ssn", "metadata.*", 0, 6), ("ssn", "metadata.*", 0, 5)]),
+    ({"metadata": {"type": "123-45", "role": "-6789"}}, [("ssn", "metadata.*", 0, 6), ("ssn", "metadata.*", 0, 5)]),
+    (
+        call([{"id": 0, "text": "4111 1111"}, {"id": 1, "text": "1111 1111"}]),
+        [("card", ARGUMENTS, 20, 29), ("card", ARGUMENTS, 52, 61)],
+    ),
+    (
+        call([{"id": "0", "text": "123-"}, {"id": "1", "text": "45-6789"}]),
+        [("ssn", ARGUMENTS, 22, 26), ("ssn", ARGUMENTS, 51, 58)],
+    ),
+    (
+        {"metadata": {"x": [{"n": "7", "t": "DE89 3704 0044"}, {"n": "8", "t": "0532 0130 00"}]}},
+        [("iban", "metadata.*[0].*", 0, 14), ("iban", "metadata.*[1].*", 0, 12)],
+    ),
+    (
+        said(("system", "SSN 123"), ("user", "456789")),
+        [("ssn", "messages[0].content", 4, 7), ("ssn", "messages[1].content", 0, 6)],
+    ),
+    (
+        {"input": ["123", "-", "45-6789"]},
+        [("ssn", "input[0]", 0, 3), ("ssn", "input[1]", 0, 1), ("ssn", "input[2]", 0, 7)],
+    ),
+    (
+        {"input": ["SSN 1", "23", "456789"]},
+        [("ssn", "input[0]", 4, 5), ("ssn", "input[1]", 0, 2), ("ssn", "input[2]", 0, 6)],
+    ),
+    ({"input": ["it is 123-45-", "", "6789"]}, [("ssn", "input[0]", 6, 13), ("ssn", "input[2]", 0, 4)]),
+    (call(["it is 123-45-", " ", "6789"]), [("ssn", ARGUMENTS, 8, 15), ("ssn", ARGUMENTS, 24, 28)]),
+    (said(("user", "MRN: "), ("user", "12345678")), [("mrn", "messages[1].content", 0, 8)]),
+    (said(("assistant", "What is the MRN?"), ("user", "12345678, I think")), [("mrn", "messages[1].content", 0, 8)]),
+    (
+        said(("user", "My account number is"), ("assistant", "Go on."), ("user", "12345678")),
+        [("account", "messages[2].content", 0, 8)],
+    ),
 ]
 
 
@@ -91,6 +133,11 @@ WHOLE: list[dict[str, Any]] = [
     user("mail me@work", "then 12 of us"),
     call({"rows": [["12", "7"], ["31", "9"]]}, json.dumps(["2020-01", "2020-02"])),
     {"metadata": {"a": "555", "b": "867", "c": "5309"}},
+    talk("Explain the refund policy", "12345-67 is its version"),
+    talk("Is there a record", "12345678 rows were read"),
+    call([{"n": 4111, "t": "a"}, {"n": 1111, "t": "b"}, {"n": 1111, "t": "c"}, {"n": 1111, "t": "d"}]),
+    call([{"t": "4111", "u": "5"}, {"t": "1111", "u": "5"}, {"t": "1111", "u": "5"}, {"t": "1111", "u": "5"}]),
+    {"metadata": {"rows": [{"plan": 4111, "number": 1111}, {"plan": 1111, "number": 1111}]}},
 ]
 
 
@@ -104,9 +151,19 @@ def test_what_a_field_holds_whole_is_found_once() -> None:
     assert found(user("my SSN is 123-45-6789", "0")) == [("ssn", PART.format(0), 10, 21)]
 
 
+@pytest.mark.parametrize(
+    ("parts", "seen"),
+    [(("call (555) 867", "5309 ok"), True), (("555 867", "5309 ok"), False), (("(555) 8", "67"), False)],
+)
+def test_a_telephone_number_in_two_is_found_where_it_is_written_as_one(parts: tuple[str, str], seen: bool) -> None:
+    found = SCANNER.inspect({"input": list(parts)}, health=True).findings
+    assert ("phone" in {one.type for one in found}) == seen
+
+
 def test_an_ordinary_request_is_not_looked_at_twice() -> None:
     plain = talk("What is the capital of France?", "Paris.", "And of Spain? I need 2 answers.")
     assert not may_go_on(collect(plain).strings)
+    assert not may_go_on(collect(said(("user", "Tell me of the policy."), ("assistant", "Which?"))).strings)
     assert may_go_on(collect(user("123-45-", "6789")).strings)
 
 

@@ -43,6 +43,23 @@ def test_what_was_kept_is_there_for_another_worker(tmp_path: Path) -> None:
     assert one.open("b").pseudonym("name", "Ann Lee") != made[0]
 
 
+def test_what_is_known_is_one_object_until_more_is_added_and_gone_when_its_time_is_over(tmp_path: Path) -> None:
+    clock = Clock()
+    one = store(tmp_path, clock=clock)
+    scope = one.open("a")
+    scope.pseudonym("name", "Ann Lee")
+    one.keep(scope)
+    known = one.known("a")
+    assert [value.value for value in known] == ["Ann Lee"] and one.known("b") == ()
+    assert one.known("a") is known
+    more = one.open("a")
+    more.pseudonym("mrn", "A-1")
+    one.keep(more)
+    assert len(one.known("a")) == 2
+    clock.now += 20_000
+    assert one.known("a") == ()
+
+
 def test_scopes_are_of_whoever_calls(tmp_path: Path) -> None:
     names = {("t1", "k1", "s"), ("t1", "k2", "s"), ("t2", "k1", "s"), ("t1k1", "", "s"), ("t1", "k1s", "")}
     one = store(tmp_path)
