@@ -114,6 +114,7 @@ class Worker:
     async def close(self) -> None:
         """Stop in the order of what depends on what: the journal's end settles budgets and the ledger."""
         self._key_task.cancel()
+        self.pipeline.close()
         await self._poller.close()
         self.deadlines.close()
         await self.transport.close()

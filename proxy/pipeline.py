@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from compliance.journal import JournalError
@@ -42,6 +43,8 @@ DAY = 86_400_000_000
 """Microseconds."""
 OFF_LOOP_BYTES = 32 * 1024
 """Bodies above this are scanned in a thread, whatever is in them."""
+SCAN_THREADS = 1
+"""More of them would take turns with each other, and with the event loop, in one interpreter."""
 
 NOT_SCANNED = Fixed(Verdict("keep_local", rule="not scanned: every candidate is local"))
 """Never called clean (law 8): it stays where it is."""
@@ -82,9 +85,14 @@ class Pipeline:
         self._recorder = recorder
         self._next_id = next_id
         self._scan_deadline = scan_deadline
+        self._scans = ThreadPoolExecutor(SCAN_THREADS, "scan")
         self._scan_when_needed = scan_when_needed
         self._clinical = clinical  # tenants whose every request has health context
         self.draining = False
+
+    def close(self) -> None:
+        """Nothing more is scanned."""
+        self._scans.shutdown(wait=False, cancel_futures=True)
 
     async def serve(self, inbound: Inbound, sink: ClientSink) -> None:
         """From a request's head to its answer.  What goes wrong ends here, in the client's own dialect."""
@@ -198,7 +206,7 @@ class Pipeline:
             try:
                 async with asyncio.timeout(self._scan_deadline):
                     seen = await self._loop.run_in_executor(
-                        None, partial(self._scanner.inspect, request.body, health=tagged)
+                        self._scans, partial(self._scanner.inspect, request.body, health=tagged)
                     )
             except TimeoutError:
                 seen = FAILED
