@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
+from growth import linear
 
 from compliance.fields import collect
 from compliance.scan import Scanner
@@ -178,6 +178,4 @@ def test_long_rows_are_data() -> None:
      ["1" * 5_000 + "-"] * 200],
 )  # fmt: skip
 def test_many_fields_are_not_slow(fields: list[str]) -> None:
-    began = time.process_time()
-    SCANNER.inspect({"input": fields})
-    assert time.process_time() - began < 3.0
+    linear(lambda some: SCANNER.inspect({"input": some}), fields[: len(fields) // 4], fields)
