@@ -203,18 +203,18 @@ def _located(value: Any, path: str, key: str, lane: str, callers: bool, label: s
                 continue
             labelled = name if name not in KNOWN_KEYS and may_label(name) else label
             if labelled is name and (joined := joined_pieces(name, item)) is not None:
-                yield TextField(below, inside, joined, exact=False)
+                yield TextField(below, inside, joined, exact=False, number=True)
             yield from _located(item, below, name, inside, own, labelled)
     elif kind is list:
         if key == "input" and value and is_tokens(value):
             yield TextField(path, "opaque", "")
         elif value and type(value[0]) is int and (digits := digits_of(value)) is not None:
-            yield TextField(path, lane, digits, exact=False)
+            yield TextField(path, lane, digits, exact=False, number=True)
         for index, item in enumerate(value):
             yield from _located(item, f"{path}[{index}]", key, lane, callers, label)
     elif (kind is int or kind is float) and (label or value >= _LEAST_NUMBER or value <= -_LEAST_NUMBER):
         for text in number_texts(value, label):
-            yield TextField(path, lane, text, exact=False)
+            yield TextField(path, lane, text, exact=False, number=True)
 
 
 def _located_string(value: str, path: str, key: str, lane: str, label: str) -> Iterator[TextField]:
@@ -229,10 +229,10 @@ def _located_string(value: str, path: str, key: str, lane: str, label: str) -> I
         inner = _decoded(value)
         if inner is not None:
             for field in _located(inner, path, "", lane, True, label):
-                yield TextField(field.path, field.lane, field.text, exact=False, key=field.key)
+                yield TextField(field.path, field.lane, field.text, exact=False, key=field.key, number=field.number)
     elif value[:1] in _JSON:
         for joined in _pieces_in(value):
-            yield TextField(path, lane, joined, exact=False)
+            yield TextField(path, lane, joined, exact=False, number=True)
 
 
 def _lane_of(value: dict[str, Any], lane: str) -> str:

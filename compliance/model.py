@@ -20,6 +20,7 @@ class TextField(Struct, frozen=True, gc=False):
     text: str
     exact: bool = True  # False: `text` is a decoded form, so that offsets in it mean nothing to the original
     key: bool = False  # the name of a field, not its value
+    number: bool = False  # `text` shows numbers, and is no string that was cut elsewhere
 
 
 class Finding(Struct, frozen=True, gc=False):

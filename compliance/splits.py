@@ -159,7 +159,9 @@ def _tail(text: str) -> str:
 
 
 def _may_hold_pieces(text: str) -> bool:
-    return text[:1] in _JSON and _LEAF.search(text) is not None
+    if text[:1] not in _JSON:
+        return False
+    return "\\u" in text or _LEAF.search(text if text.isascii() else plain_form(text)) is not None
 
 
 def across(fields: Sequence[TextField], body: Any, look: Look, found: Sequence[Span]) -> list[Span]:
@@ -194,7 +196,7 @@ def _sequences(fields: Sequence[TextField], body: Any) -> Iterator[tuple[list[Pi
     by_key: dict[str, list[Piece]] = {}
     last = ""
     for field, at in zip(fields, starts, strict=False):
-        if not field.text.strip() or (not field.exact and len(field.text) < NUMBER_DIGITS and field.text.isdigit()):
+        if not field.text.strip() or (field.number and len(field.text) < NUMBER_DIGITS and field.text.isdigit()):
             continue  # what is cut off around it goes on after it; a short number is seen for its label alone
         if field.key:
             last = field.text
@@ -260,7 +262,7 @@ def _pieces(field: TextField, at: int, side: str, key: str) -> Iterator[Piece]:
                     seen = place + len(leaf)
                     yield Piece(leaf, at + place, side, below, number)
             return
-    yield Piece(text, at, side, key, not field.exact and text.isdigit())
+    yield Piece(text, at, side, key, field.number and text.isdigit())
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, str, bool]]:
