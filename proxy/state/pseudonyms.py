@@ -27,6 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from compliance.pseudonyms import Known, Scope, normalised
+from proxy.state.transactions import immediate
 
 BUSY_SECONDS = 5.0
 CACHED_VALUES = 50_000
@@ -134,7 +135,7 @@ class PseudonymStore:
                 row = self._db.execute("SELECT used FROM scopes WHERE scope = ?", (identity,)).fetchone()
                 if row is None or row[0] > now - min(TOUCH, self._keep / 4):
                     return
-            with self._transaction() as db:
+            with immediate(self._db) as db:
                 self._expire(db, identity, now)
                 db.execute(
                     "INSERT INTO scopes VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET used = excluded.used, version = version + ?",
@@ -231,20 +232,9 @@ class PseudonymStore:
         if len(expired) < PURGED:
             self._purged = now
         if expired:
-            with self._transaction() as db:
+            with immediate(self._db) as db:
                 for (identity,) in expired:
                     self._expire(db, identity, now)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk may have rolled back by itself
-                self._db.execute("ROLLBACK")
-            raise
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:

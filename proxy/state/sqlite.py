@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from policies.budgets import Account
+from proxy.state.transactions import immediate
 
 BUSY_SECONDS = 5.0
 _SCHEMA = """
@@ -112,15 +113,8 @@ class SQLiteBudgets:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._failing():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk may have rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._failing(), immediate(self._db) as db:
+            yield db
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
