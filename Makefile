@@ -10,7 +10,7 @@ help: ## list the targets
 run: $(VENV)/.run ## serve on 127.0.0.1:8800 (ARGS="--port 9000" and the like are passed on)
 	@$(BIN)/python -m proxy serve $(ARGS)
 
-test: $(VENV)/.test node-sdk ## everything that must be green: linters, types, layers, tests with coverage
+test: $(VENV)/.test node-sdk servers ## everything that must be green: linters, types, layers, tests with coverage
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
@@ -49,6 +49,9 @@ $(VENV)/.test: $(VENV)/.venv requirements/test.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/test.txt
 	@touch $@ $(VENV)/.run
 
+servers:  # what the tests of shared budgets run against
+	@deploy/need-debian redis-server:redis-server
+
 node-sdk: tests/e2e/node_modules/.stamp
 
 tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json
@@ -56,4 +59,4 @@ tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json
 	@cd tests/e2e && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: help run test soak bench eval-compliance schema requirements clean node-sdk
+.PHONY: help run test soak bench eval-compliance schema requirements clean node-sdk servers
