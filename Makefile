@@ -16,7 +16,7 @@ test: $(VENV)/.test node-sdk servers ## everything that must be green: linters, 
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
-soak: $(VENV)/.test ## the slow tier: deep property tests, a hundred kills, ten thousand requests
+soak: $(VENV)/.test ## the slow tier: deep property tests, hundreds of kills, ten thousand requests
 	HYPOTHESIS_PROFILE=deep SPILLWAY_SOAK=1 $(BIN)/python -m pytest -q tests/property tests/e2e tests/leaks $(ARGS)
 
 bench: $(VENV)/.test ## measure beside nginx, sglang-router and LiteLLM; prints ratios, writes bench.json
@@ -25,6 +25,9 @@ bench: $(VENV)/.test ## measure beside nginx, sglang-router and LiteLLM; prints 
 
 eval-compliance: $(VENV)/.test ## measure compliance against its goals; prints one table, writes eval-compliance.json
 	@$(BIN)/python tests/eval/evaluate.py $(ARGS)
+
+eval-routing: $(VENV)/.test ## measure routing against its goals; prints one table, writes eval-routing.json
+	@$(BIN)/python tests/eval/routing.py $(ARGS)
 
 schema: $(VENV)/.run ## write the configuration's JSON Schema for editors
 	@$(BIN)/python -m proxy schema > deploy/spillway.schema.json
@@ -59,4 +62,4 @@ tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json
 	@cd tests/e2e && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: help run test soak bench eval-compliance schema requirements clean node-sdk servers
+.PHONY: help run test soak bench eval-compliance eval-routing schema requirements clean node-sdk servers

@@ -1,4 +1,4 @@
-"""Compiled automata between starts, in the user's cache directory.
+"""What takes long to make, between starts, in the user's cache directory: compiled automata, fitted routes.
 
 A damaged automaton could do anything to the process that loads it, so a file counts only where it and its directory
 are this user's and nobody else may write to them.
@@ -18,10 +18,11 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FileShelf:
-    """A directory of `KEY.hs`.  Its calls never raise: without a shelf, automata are compiled."""
+    """A directory of `KEY.hs`, or with another suffix.  Its calls never raise: without a shelf, all is made anew."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, suffix: str = ".hs") -> None:
         self._directory = directory
+        self._suffix = suffix
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -47,18 +48,18 @@ class FileShelf:
             self._forget()
 
     def _file(self, key: str) -> Path:
-        return self._directory / f"{key}.hs"
+        return self._directory / f"{key}{self._suffix}"
 
     def _forget(self) -> None:
-        files = sorted(self._directory.glob("*.hs"), key=lambda file: file.stat().st_mtime, reverse=True)
+        files = sorted(self._directory.glob(f"*{self._suffix}"), key=lambda file: file.stat().st_mtime, reverse=True)
         for file in files[MAX_FILES:]:
             file.unlink(missing_ok=True)
 
 
-def user_shelf(environ: Mapping[str, str]) -> FileShelf | None:
+def user_shelf(environ: Mapping[str, str], suffix: str = ".hs") -> FileShelf | None:
     """The shelf below XDG_CACHE_HOME or ~/.cache; None where the user has no home."""
     base = environ.get("XDG_CACHE_HOME") or (os.path.join(environ["HOME"], ".cache") if environ.get("HOME") else "")
-    return FileShelf(Path(base) / "spillway") if os.path.isabs(base) else None
+    return FileShelf(Path(base) / "spillway", suffix) if os.path.isabs(base) else None
 
 
 def _ours(found: os.stat_result) -> bool:

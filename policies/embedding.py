@@ -1,0 +1,126 @@
+"""Text -> a vector, in microseconds: the mean of one row for each word piece, and hashed words and pairs of words.
+
+The table is distilled from all-MiniLM-L6-v2 by `training/distil.py`: what the model makes of each word piece alone,
+turned so that the first dimensions carry most, weighted by rarity, as in Model2Vec (Minish, 2024; after SIF: Arora et
+al., 2017), int8 with a scale for each dimension.  Words are cut as BERT's uncased tokenizer cuts them (WordPiece:
+Wu et al., 2016), so that its vocabulary serves.  The n-grams see what a mean cannot: exact words, and their order
+(feature hashing with signs: Weinberger et al., 2009).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE = 600
+"""Characters of a text that are read: a prompt says what it is about early."""
+HASHED = 4096
+"""Buckets of hashed words and pairs of words."""
+MAX_WORD = 100
+"""Characters; a longer word is one unknown piece, as in BERT."""
+REMEMBERED = 32_768
+"""Words whose pieces are kept; all are forgotten when there are more."""
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+_WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+_CJK = re.compile("[㐀-䶿一-鿿豈-﫿\U00020000-\U0002fa1f]")
+_SIGN = 1 << 31
+_PAIR = 0x9E3779B1  # 2**32 over the golden ratio: a bucket of a pair depends on the order of its words
+
+
+class StaticEmbedding:
+    """The table in use.  Deterministic; one thread at a time."""
+
+    def __init__(self, table: npt.NDArray[np.int8], scale: Floats, vocabulary: Mapping[str, int]) -> None:
+        """`table` has a row for each word piece, `scale` a factor for each of its columns, `vocabulary` the rows'
+        numbers.  Raises ValueError where they do not fit each other."""
+        if table.dtype != np.int8 or table.ndim != 2 or scale.shape != (table.shape[1],):
+            raise ValueError("the embedding's table and scale do not fit each other")
+        if len(vocabulary) != table.shape[0]:
+            raise ValueError("the embedding's vocabulary has another number of pieces than its table")
+        self._table = table
+        self._scale = scale.astype(np.float32)
+        self._vocabulary = vocabulary
+        self._known: dict[str, tuple[tuple[int, ...], int]] = {}
+        self.width = int(table.shape[1])
+
+    def read(self, text: str) -> tuple[Floats, Integers]:
+        """(the unit vector of a text, zero where no word is known; its n-grams, for `buckets`)."""
+        known = self._known
+        rows: list[int] = []
+        hashes = []
+        for word in split(text[:SAMPLE]):
+            entry = known.get(word)
+            if entry is None:
+                entry = self._learn(word)
+            rows += entry[0]
+            hashes.append(entry[1])
+        if not rows:
+            return np.zeros(self.width, np.float32), ngrams(hashes)
+        vector = np.add.reduce(self._table[rows], axis=0, dtype=np.int32) * self._scale
+        norm = float(np.sqrt(vector @ vector))
+        return (vector / norm if norm else vector).astype(np.float32, copy=False), ngrams(hashes)
+
+    def vectors(self, texts: Sequence[str]) -> Floats:
+        """(texts, width)"""
+        return np.stack([self.read(text)[0] for text in texts]) if texts else np.zeros((0, self.width), np.float32)
+
+    def _learn(self, word: str) -> tuple[tuple[int, ...], int]:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        entry = self._known[word] = (pieces(word, self._vocabulary), zlib.crc32(word.encode("utf-8", "replace")))
+        return entry
+
+
+def split(text: str) -> list[str]:
+    """Words and signs of a text as BERT's uncased tokenizer sees them: lower case, without accents."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", text.lower())
+        text = "".join([char for char in text if unicodedata.category(char) != "Mn"])
+        text = _CJK.sub(r" \g<0> ", text)
+    else:
+        text = text.lower()
+    return _WORD.findall(text)
+
+
+def pieces(word: str, vocabulary: Mapping[str, int]) -> tuple[int, ...]:
+    """Rows of a word's pieces, the longest first; empty where it cannot be put together."""
+    whole = vocabulary.get(word)
+    if whole is not None:
+        return (whole,)
+    if len(word) > MAX_WORD:
+        return ()
+    found = []
+    start = 0
+    while start < len(word):
+        prefix = "##" if start else ""
+        for end in range(len(word), start, -1):
+            row = vocabulary.get(prefix + word[start:end])
+            if row is not None:
+                found.append(row)
+                start = end
+                break
+        else:
+            return ()
+    return tuple(found)
+
+
+def ngrams(hashes: Sequence[int]) -> Integers:
+    """32-bit hashes of words -> those of the words and of each two neighbours, every one once."""
+    words = np.array(hashes, np.int64)
+    if len(words) > 1:
+        pairs = (words[:-1] * 31 + words[1:]) * _PAIR & 0xFFFFFFFF
+        words = np.concatenate((words, pairs ^ pairs >> 15))
+    return np.unique(words)
+
+
+def buckets(grams: Integers) -> tuple[Integers, Floats]:
+    """(bucket of each n-gram, its sign): signs let collisions cancel rather than add."""
+    return grams & (HASHED - 1), np.where(grams & _SIGN, np.float32(1), np.float32(-1))

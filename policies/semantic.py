@@ -1,0 +1,268 @@
+"""What a prompt is about: the operator's routes, each learnt from a line of description and some example utterances.
+
+A linear classifier gives each route a score; beside it stand the likeness to the descriptions, for texts unlike any
+example, and the likeness to the nearest utterance.  Whether a text is any route's business at all is a question of
+its own (out of scope), answered by the best score and the nearest utterance together.  How much each says, and where
+the line runs, is fitted on held-out examples: a part of every route's utterances, and for what lies out of scope whole
+routes that the classifier has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from policies.embedding import Floats, Integers, StaticEmbedding
+from policies.linear import Head, Read, fit, softmax
+
+LOOKED = 3
+"""Routes among whose utterances the nearest is looked for."""
+KEEP = 0.97
+"""Of held-out examples stay in scope: what `threshold: auto` promises."""
+FOLDS = 5
+MOST_EXAMPLES = 20_000
+"""Utterances of all routes together; the fit needs 17 KB of memory for each."""
+FEW = 12
+"""Held-out examples below which nothing is fitted and the defaults below stand."""
+SHARPNESS, FROM_BEST, FROM_NEAREST, LINE = 3.0, 1.0, 2.0, 0.2
+LIKENESS = 20.0
+"""Sharpness of the descriptions' likeness."""
+BY_DESCRIPTION = 0.7
+"""Most that descriptions say, of a text that is like no utterance."""
+NEAR, FAR = 0.8, 0.4
+"""Likeness to the nearest utterance from which descriptions say nothing, and below which they say most."""
+
+
+class Route(Struct, frozen=True):
+    """One route as it is declared.  `threshold`: the probability from which it counts; None: chosen by itself."""
+
+    name: str
+    description: str
+    utterances: tuple[str, ...]
+    negatives: tuple[str, ...] = ()
+    threshold: float | None = None
+
+
+class Placed(Struct, frozen=True):
+    """Where a text belongs, and why."""
+
+    route: str | None  # None: out of scope, or below the route's own threshold
+    probability: float  # of the best route
+    margin: float  # between the two best probabilities
+    best: tuple[tuple[str, float], ...]  # the three best and their probabilities
+    nearest: tuple[str, int, float]  # route, number of its utterance, likeness
+    scope: float  # zero and more: in scope
+
+
+class Held(Struct, frozen=True):
+    """What the classifier makes of examples that it was not fitted on: (route, route it was taken for) and how often."""
+
+    examples: int
+    right: int
+    confusions: tuple[tuple[str, str, int], ...]
+
+
+class Fitted(Struct, frozen=True):
+    """Routes ready to place texts.  Arrays: see `Head`; `vectors` (utterances, width) and the route of each."""
+
+    names: tuple[str, ...]
+    thresholds: tuple[float | None, ...]
+    head: Head
+    vectors: Floats
+    owners: Integers
+    firsts: Integers  # number of each route's first utterance, and the number of all
+    descriptions: Floats
+    sharpness: float
+    scope: tuple[float, float, float]  # of the best score, of the nearest utterance, and the line
+    held: Held
+
+
+class Semantics:
+    """Places texts among fitted routes.  One thread at a time."""
+
+    def __init__(self, fitted: Fitted, embedding: StaticEmbedding) -> None:
+        self.fitted = fitted
+        self._embedding = embedding
+
+    def place(self, text: str) -> Placed:
+        fitted = self.fitted
+        read = self._embedding.read(text)
+        scores = fitted.head.scores(read)
+        nearest, near = _nearest(scores, read[0], fitted.vectors, fitted.firsts)
+        chances = blend(scores, fitted.descriptions @ read[0], near, fitted.sharpness)
+        order = np.argsort(chances)[::-1][:3]
+        best = tuple([(fitted.names[k], round(float(chances[k]), 4)) for k in order])
+        first = int(order[0])
+        scope = scope_of(float(scores.max()), near, fitted.scope)
+        probability = float(chances[first])
+        threshold = fitted.thresholds[first]
+        inside = scope >= 0 if threshold is None else probability >= threshold
+        owner = int(fitted.owners[nearest])
+        return Placed(
+            route=fitted.names[first] if inside else None,
+            probability=round(probability, 4),
+            margin=round(probability - float(chances[order[1]]), 4) if len(order) > 1 else 1.0,
+            best=best,
+            nearest=(fitted.names[owner], nearest - int(fitted.firsts[owner]), round(near, 3)),
+            scope=round(scope, 3),
+        )
+
+
+def blend(scores: Floats, described: Floats, near: float, sharpness: float) -> Floats:
+    """The routes' probabilities: the classifier's, and of texts unlike every utterance also the descriptions'."""
+    share = BY_DESCRIPTION * min(1.0, max(0.0, (NEAR - near) / (NEAR - FAR)))
+    chances = softmax(np.float32(sharpness) * scores)
+    if share:
+        chances = (1 - np.float32(share)) * chances + np.float32(share) * softmax(np.float32(LIKENESS) * described)
+    return chances
+
+
+def _nearest(scores: Floats, vector: Floats, vectors: Floats, firsts: Integers) -> tuple[int, float]:
+    """The utterance most like a text among those of the best `LOOKED` routes, and how like it is."""
+    nearest, near = 0, -1.0
+    for route in np.argsort(scores)[-LOOKED:]:
+        first = int(firsts[route])
+        likeness = vectors[first : int(firsts[route + 1])] @ vector
+        if len(likeness) and float(likeness.max()) > near:
+            near = float(likeness.max())
+            nearest = first + int(likeness.argmax())
+    return nearest, near
+
+
+def scope_of(best: float, near: float, weights: tuple[float, float, float]) -> float:
+    return weights[0] * best + weights[1] * near - weights[2]
+
+
+def learn(routes: Sequence[Route], embedding: StaticEmbedding) -> Fitted:
+    """Routes, fitted.  Raises ValueError for fewer than two routes, none of their utterances, or too many of them."""
+    if len(routes) < 2:
+        raise ValueError("at least two routes are needed: one alone cannot be told from others")
+    texts: list[str] = []
+    owners: list[int] = []
+    firsts: list[int] = []
+    for number, route in enumerate(routes):
+        firsts.append(len(texts))
+        texts += route.utterances or (route.description,)
+        owners += [number] * (len(texts) - firsts[number])
+    if len(texts) > MOST_EXAMPLES:
+        raise ValueError(f"the routes have {len(texts):,} utterances together, more than {MOST_EXAMPLES:,}")
+    firsts.append(len(texts))
+    reads = [embedding.read(text) for text in texts]
+    strangers = [embedding.read(text) for route in routes for text in route.negatives]
+    descriptions = [embedding.read(route.description) for route in routes]
+    labels = np.array(owners, np.int64)
+    vectors = np.stack([dense for dense, _ in reads])
+    tried = _hold_out(reads, labels, len(routes), strangers)
+    sharpness = _sharpness(tried)
+    scope = _scope(tried)
+    head = fit(
+        [*reads, *descriptions, *strangers],
+        np.concatenate((labels, np.arange(len(routes)), np.full(len(strangers), -1, np.int64))),
+        len(routes),
+    )
+    names = tuple([route.name for route in routes])
+    return Fitted(
+        names=names,
+        thresholds=tuple([route.threshold for route in routes]),
+        head=head,
+        vectors=vectors,
+        owners=labels,
+        firsts=np.array(firsts, np.int64),
+        descriptions=np.stack([dense for dense, _ in descriptions]),
+        sharpness=sharpness,
+        scope=scope,
+        held=_held(tried, names),
+    )
+
+
+class _Tried(Struct):
+    """Held-out texts: (texts, routes) scores, likeness to the nearest example, and the true route (-1: out of scope)."""
+
+    scores: Any
+    near: Any
+    labels: Any
+
+
+def _hold_out(reads: Sequence[Read], labels: Integers, classes: int, strangers: Sequence[Read]) -> _Tried:
+    """Every text once, by a classifier that saw neither it nor, for a part, any of its route."""
+    turn = np.zeros(len(labels), np.int64)
+    for number in range(classes):
+        mine = np.flatnonzero(labels == number)
+        turn[mine] = np.arange(len(mine)) * FOLDS // len(mine)  # in blocks: people write variants one after another
+    unseen_turn = np.arange(classes) % FOLDS if classes > FOLDS else np.full(classes, -1)
+    scores, near, truth = [], [], []
+    for fold in range(FOLDS):
+        unseen = unseen_turn == fold
+        trained = [int(at) for at in np.flatnonzero((turn != fold) & ~unseen[labels])]
+        tested = [int(at) for at in np.flatnonzero(turn == fold)]
+        if not trained or not tested:
+            continue
+        head = fit([reads[at] for at in trained], labels[trained], classes, steps=40)
+        examples = np.stack([reads[at][0] for at in trained])  # in the order of their routes, as all are
+        firsts = np.searchsorted(labels[trained], np.arange(classes + 1))
+        absent = np.setdiff1d(np.arange(classes), labels[trained])
+        asked = [(reads[at], -1 if unseen[labels[at]] else int(labels[at])) for at in tested]
+        asked += [(read, -1) for at, read in enumerate(strangers) if at % FOLDS == fold]
+        for read, true in asked:
+            row = head.scores(read)
+            row[absent] = -4
+            scores.append(row)
+            near.append(_nearest(row, read[0], examples, firsts)[1])
+            truth.append(true)
+    return _Tried(np.stack(scores) if scores else np.zeros((0, classes), np.float32), np.array(near), np.array(truth))
+
+
+def _sharpness(tried: _Tried) -> float:
+    """The factor of the scores that makes the probabilities of held-out texts most likely."""
+    inside = tried.labels >= 0
+    if inside.sum() < FEW:
+        return SHARPNESS
+    scores, labels = tried.scores[inside], tried.labels[inside]
+
+    def loss(factor: float) -> float:
+        chances = softmax(np.float32(factor) * scores)
+        return -float(np.log(np.maximum(chances[np.arange(len(labels)), labels], 1e-9)).mean())
+
+    return min((0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), key=loss)
+
+
+def _scope(tried: _Tried) -> tuple[float, float, float]:
+    """How much the best score and the nearest utterance say of being in scope, and the line that keeps `KEEP`."""
+    inside = tried.labels >= 0
+    if inside.sum() < FEW:
+        return FROM_BEST, FROM_NEAREST, LINE
+    best = tried.scores.max(axis=1)
+    weights = (FROM_BEST, FROM_NEAREST)
+    if (~inside).sum() >= FEW:
+        weights = _logistic(best, tried.near, inside)
+    line = np.quantile(weights[0] * best[inside] + weights[1] * tried.near[inside], 1 - KEEP)
+    return (*weights, float(line))
+
+
+def _logistic(best: Any, near: Any, inside: Any) -> tuple[float, float]:
+    """Two weights by Newton's method, both sides counting alike; neither below zero."""
+    inputs = np.stack((best, near, np.ones(len(best))), axis=1).astype(np.float64)
+    counts = np.where(inside, 0.5 / max(1, inside.sum()), 0.5 / max(1, (~inside).sum()))
+    weights = np.array([FROM_BEST, FROM_NEAREST, -LINE])
+    for _ in range(20):
+        chances = 1 / (1 + np.exp(-np.clip(inputs @ weights, -30, 30)))
+        gradient = inputs.T @ (counts * (chances - inside)) + 1e-4 * weights
+        curve = (inputs * (counts * chances * (1 - chances))[:, None]).T @ inputs + 1e-4 * np.eye(3)
+        weights = weights - np.linalg.solve(curve, gradient)
+    size = max(abs(float(weights[0])), abs(float(weights[1])), 1e-9)
+    return max(0.0, float(weights[0]) / size), max(0.0, float(weights[1]) / size)
+
+
+def _held(tried: _Tried, names: tuple[str, ...]) -> Held:
+    inside = tried.labels >= 0
+    taken, true = tried.scores[inside].argmax(axis=1), tried.labels[inside]
+    pairs: dict[tuple[str, str], int] = {}
+    for mine, other in zip(true, taken, strict=True):
+        if mine != other:
+            pair = names[mine], names[other]
+            pairs[pair] = pairs.get(pair, 0) + 1
+    listed = sorted(pairs.items(), key=lambda item: -item[1])
+    return Held(int(inside.sum()), int((taken == true).sum()), tuple([(*pair, count) for pair, count in listed]))

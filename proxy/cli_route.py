@@ -1,0 +1,228 @@
+"""`spillway route` and `spillway routes`: what prompts are about, as the configured routes see it; and the routes' own health."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proxy.cli_scan import FileArgument, FormatOption, Rows
+from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, report, say
+
+if TYPE_CHECKING:
+    from policies.semantic import Fitted, Placed, Route, Semantics
+    from proxy.config import Settings
+
+app = typer.Typer()
+routes_app = typer.Typer(no_args_is_help=True, help="Try the routes that the configuration declares.")
+LONG_FIT = 2000
+"""Utterances from which it is said that a fit takes a while."""
+
+
+@app.command(
+    epilog="**Examples**\n\n`echo 'I lost my card' | spillway route`\n\n"
+    "`spillway route --config spillway.yaml prompts.jsonl > routed.jsonl`"
+)
+def route(
+    file: FileArgument = None,
+    form: FormatOption = "auto",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which route a text belongs to.
+
+    Takes text, or JSONL of {"id", "text"}. Prints JSONL of {"id", "route", "probability", "complexity", "percentile",
+    "us"}; `route` is null out of scope, and `complexity` and `percentile` are null while nothing is calibrated. Of one
+    text on a terminal, the three best routes.
+
+    Exit codes for a text: 0 where it belongs to a route, 1 where it does not; for JSONL 0. 2 where a line is not of this
+    form (it is named, the others are routed).
+    """
+    semantics = _semantics(located(config, None))
+    rows = Rows(file, form)
+    pretty = not rows.is_jsonl and not as_json and sys.stdout.isatty()
+    placed = None
+    for row in rows:
+        began = time.perf_counter_ns()
+        placed = semantics.place(row.text)
+        spent = round((time.perf_counter_ns() - began) / 1000, 1)
+        if pretty:
+            print(view(placed, spent, colour=coloured(sys.stdout)))
+        else:
+            found = {"route": placed.route, "probability": placed.probability}
+            print(json.dumps({"id": row.id, **found, "complexity": None, "percentile": None, "us": spent}))
+    if rows.bad:
+        raise typer.Exit(2)
+    if placed is not None and placed.route is None and not rows.is_jsonl:
+        raise typer.Exit(1)
+
+
+def view(placed: Placed, spent: float, *, colour: bool) -> str:
+    """The best routes with bars, and why."""
+    lines = []
+    for name, probability in placed.best:
+        bar = "█" * round(20 * probability)
+        chosen = name == placed.route
+        label = typer.style(f"{name:32}", bold=True, fg="green") if colour and chosen else f"{name:32}"
+        lines.append(f"  {label} {100 * probability:5.1f} %  {bar}")
+    where, number, likeness = placed.nearest
+    lines.append("")
+    lines.append(
+        f"  route: {placed.route or 'none: out of scope'} (scope {placed.scope:+.2f}; zero and more is in scope)"
+    )
+    lines.append(f"  most like: {where}, utterance {number + 1} (likeness {likeness:.2f})")
+    lines.append(f"  in {spent:.0f} us")
+    return "\n".join(lines)
+
+
+@routes_app.command("report", epilog="**Examples**\n\n`spillway routes report`\n\n`spillway routes report --json`")
+def show_report(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say what is wrong with the routes: repeated and overlapping utterances, thin routes, and what is confused with what.
+
+    Exit codes: 0 where nothing is doubtful, 1 where something is.
+    """
+    from policies.overlap import doubts
+    from proxy.routing_models import routes_of
+
+    settings = located(config, None)
+    semantics = _semantics(settings)
+    routes = routes_of(settings.routes)
+    found = doubts(routes, semantics.fitted)
+    held = semantics.fitted.held
+    doubtful = bool(found.repeated or found.thin or found.alike)
+    if as_json:
+        right = round(held.right / held.examples, 4) if held.examples else None
+        print(
+            json.dumps(
+                {
+                    "routes": len(routes),
+                    "held_out": {"examples": held.examples, "right": right},
+                    "confused": [{"route": a, "taken_for": b, "times": n} for a, b, n in held.confusions],
+                    "repeated": [{"route": a, "also": b, "utterance": text} for a, b, text in found.repeated],
+                    "alike": [
+                        {"first": list(p.first), "second": list(p.second), "likeness": p.likeness} for p in found.alike
+                    ],
+                    "thin": [{"route": name, "utterances": count} for name, count in found.thin],
+                }
+            )
+        )
+    else:
+        print("\n".join(_lines(routes, semantics.fitted, found)))
+    if doubtful:
+        raise typer.Exit(1)
+
+
+def _lines(routes: list[Route], fitted: Fitted, found: Any) -> list[str]:
+    held = fitted.held
+    lines = [f"{len(routes)} routes, {sum(len(route.utterances) for route in routes):,} utterances"]
+    if held.examples:
+        share = f"{100 * held.right / held.examples:.1f} %"
+        lines.append(f"Of {held.examples:,} utterances held out in turn, {share} were placed in their own route.")
+    for title, rows in (
+        ("Confused most often", [f"{mine} taken for {other}: {count}" for mine, other, count in held.confusions[:10]]),
+        ("Said twice", [f"{mine} and {other}: {text}" for mine, other, text in found.repeated[:20]]),
+        (
+            "Alike, in two routes",
+            [f"{_utterance(routes, p.first)}  ~  {_utterance(routes, p.second)} ({p.likeness})" for p in found.alike],
+        ),
+        ("Too few utterances to learn from", [f"{name}: {count}" for name, count in found.thin]),
+    ):
+        if rows:
+            lines += ["", title, *[f"  {row}" for row in rows]]
+    return lines
+
+
+def _utterance(routes: list[Route], place: tuple[str, int]) -> str:
+    name, number = place
+    said = next(route for route in routes if route.name == name).utterances
+    return f"{name}: {said[number] if number < len(said) else 'its description'}"
+
+
+@routes_app.command(
+    "test",
+    epilog="**Examples**\n\n`spillway routes test cases.jsonl`\n\n"
+    'A case: `{"text": "I lost my card", "route": "cards"}`; `"route": null` means out of scope.',
+)
+def test(
+    file: Annotated[Path, typer.Argument(help='JSONL of {"text", "route"}.')],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try your own cases. Exit codes: 0 where every case is placed as it says, 1 where one is not, 2 for a broken case."""
+    semantics = _semantics(located(config, None))
+    names = set(semantics.fitted.names)
+    cases = _cases(file, names)
+    wrong, spent = [], []
+    for number, (text, expected) in enumerate(cases, 1):
+        began = time.perf_counter_ns()
+        placed = semantics.place(text)
+        spent.append((time.perf_counter_ns() - began) / 1000)
+        if placed.route != expected:
+            wrong.append((number, text, expected, placed))
+    if as_json:
+        listed = [
+            {"case": number, "expected": expected, "route": placed.route, "best": placed.best, "scope": placed.scope}
+            for number, _, expected, placed in wrong
+        ]
+        print(json.dumps({"cases": len(cases), "right": len(cases) - len(wrong), "wrong": listed}))
+    else:
+        for _, text, expected, placed in wrong:
+            print(f"{expected or 'out of scope'} was taken for {placed.route or 'out of scope'}: {text[:100]}")
+        print(f"{len(cases) - len(wrong)} of {len(cases)} as expected, {statistics.median(spent):.0f} us each")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _cases(file: Path, names: set[str]) -> list[tuple[str, str | None]]:
+    cases = []
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}", 2)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            case = json.loads(line)
+        except ValueError:
+            fail(f"{file}:{number}: is not JSON", 2)
+        if not isinstance(case, dict) or not isinstance(case.get("text"), str) or "route" not in case:
+            fail(f'{file}:{number}: is not an object of {{"text", "route"}}', 2)
+        if case["route"] is not None and case["route"] not in names:
+            fail(
+                f"{file}:{number}: there is no route {str(case['route'])[:64]!r}; there are {', '.join(sorted(names)[:12])}",
+                2,
+            )
+        cases.append((case["text"], case["route"]))
+    if not cases:
+        fail(f"{file} holds no cases", 2)
+    return cases
+
+
+def _semantics(settings: Settings) -> Semantics:
+    """The configuration's routes, fitted; without any, the end."""
+    from proxy.routing_models import semantics
+    from proxy.state.shelf import user_shelf
+
+    def fitting(count: int) -> None:
+        if count >= LONG_FIT:
+            say(f"fitting the routes on {count:,} utterances: this takes a minute or more, once", "dim")
+
+    if not settings.routes:
+        report("The configuration declares no routes. A first one:")
+        report(
+            "    routes:\n      - {name: cards, description: lost or stolen cards, utterances: [I lost my card, ...]}"
+        )
+        raise typer.Exit(2)
+    try:
+        found = semantics(settings.routes, user_shelf(os.environ, ".routes"), fitting=fitting)
+    except ValueError as error:
+        fail(str(error), 1)
+    assert found is not None
+    return found

@@ -1,0 +1,75 @@
+"""The classifier: it separates what can be separated, and always in the same way."""
+
+import numpy as np
+
+from policies.linear import Head, fit, minimise, softmax
+
+WORDS = np.array([3, 70, 900, 4000, 123456, 99999], np.int64)
+
+
+def examples(count: int = 60) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Three classes: one known by its vector, two by a word alone."""
+    chance = np.random.default_rng(5)
+    reads, labels = [], []
+    for number in range(count):
+        label = number % 3
+        vector = chance.normal(size=8).astype(np.float32)
+        vector[0] += 4 if label == 0 else -2
+        words = [3, 900] if label == 1 else [70, 900] if label == 2 else [900]
+        reads.append((vector / np.linalg.norm(vector), np.array(words, np.int64)))
+        labels.append(label)
+    return reads, np.array(labels, np.int64)
+
+
+def taken(head: Head, reads: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    return np.array([int(head.scores(read).argmax()) for read in reads])
+
+
+def test_it_learns_from_vectors_and_from_words() -> None:
+    reads, labels = examples()
+    head = fit(reads, labels, 3)
+    assert (taken(head, reads) == labels).all()
+    fresh, truth = examples(90)
+    assert (taken(head, fresh[60:]) == truth[60:]).mean() > 0.9
+
+
+def test_the_same_examples_give_the_same_classifier() -> None:
+    reads, labels = examples()
+    one, other = fit(reads, labels, 3), fit(reads, labels, 3)
+    assert np.array_equal(one.dense, other.dense) and np.array_equal(one.hashed, other.hashed)
+
+
+def test_a_negative_is_pushed_away_from_every_class() -> None:
+    reads, labels = examples()
+    stranger = (reads[0][0], np.array([123456], np.int64))  # looks like the first class but for a word
+    before = fit(reads, labels, 3).scores(stranger).max()
+    after = fit([*reads, stranger], np.append(labels, -1), 3).scores(stranger).max()
+    assert after < before
+
+
+def test_a_text_without_words_has_scores() -> None:
+    reads, labels = examples()
+    assert np.isfinite(fit(reads, labels, 3).scores((np.zeros(8, np.float32), np.zeros(0, np.int64)))).all()
+
+
+def test_scores_are_what_the_weights_say() -> None:
+    reads, labels = examples()
+    head = fit(reads, labels, 3)
+    vector, _ = reads[1]
+    value = head.idf[3] / np.sqrt(head.idf[3] ** 2)  # one n-gram alone has length one; 3 has no sign bit
+    expected = vector @ head.dense + head.bias - value * head.hashed[3]
+    assert np.allclose(head.scores((vector, np.array([3], np.int64))), expected, atol=1e-5)
+
+
+def test_minimise_finds_the_bottom_of_a_valley() -> None:
+    scale = np.array([1, 30, 0.2], np.float32)
+    aim = np.array([3, -1, 7], np.float32)
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        return float(scale @ (at - aim) ** 2), 2 * scale * (at - aim)
+
+    assert np.allclose(minimise(loss, np.zeros(3, np.float32), 100), aim, atol=1e-2)
+
+
+def test_softmax_bears_large_scores() -> None:
+    assert np.allclose(softmax(np.array([1000.0, 1000.0], np.float32)), 0.5)
