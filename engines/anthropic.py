@@ -67,7 +67,9 @@ class Anthropic:
             headers={name: headers[name] for name in _TRAVELLING if name in headers},
         )
 
-    def edit(self, request: Request, *, model: str, ask_usage: bool) -> tuple[bytes, tuple[str, ...]]:
+    def edit(
+        self, request: Request, *, model: str, ask_usage: bool, cap: tuple[str, int] | None = None
+    ) -> tuple[bytes, tuple[str, ...]]:
         if model == request.model:
             return request.raw, ()
         return replace(request.raw, ("model",), msgspec.json.encode(model), present=True), ("model_alias",)

@@ -33,6 +33,7 @@ from engines.model import (
     Usage,
     UsageReport,
 )
+from engines.rates import tier_of
 from engines.rawjson import UNREADABLE, readable
 from engines.refusals import message_of
 
@@ -91,6 +92,7 @@ class _Usage(Struct):
     cache_creation_input_tokens: TokenCount | None = None
     cache_creation: _Creation | None = None
     output_tokens_details: _OutDetails | None = None
+    service_tier: Any = None  # that answered
 
 
 class _Block(Struct):
@@ -292,6 +294,7 @@ def usage_of(usage: _Usage, before: Usage) -> Usage:
         cache_write_1h=one_hour,
         output=_or(usage.output_tokens, before.output),
         reasoning=_or(reasoning, before.reasoning),
+        tier=before.tier if usage.service_tier is None else tier_of(usage.service_tier),
     )
 
 

@@ -55,10 +55,13 @@ class Dialect(Protocol):
         ...
 
     # the engine's side
-    def edit(self, request: Request, *, model: str, ask_usage: bool) -> tuple[bytes, tuple[str, ...]]:
+    def edit(
+        self, request: Request, *, model: str, ask_usage: bool, cap: tuple[str, int] | None = None
+    ) -> tuple[bytes, tuple[str, ...]]:
         """Same dialect: `raw` with the model's name replaced and, for a stream, usage asked for.
 
-        Returns the bytes and the names of the edits made (`model_alias`, `usage_option`); with no edit
+        `cap`: the field and the tokens that are asked for at most where the request states no limit of its output.
+        Returns the bytes and the names of the edits made (`model_alias`, `usage_option`, `output_cap`); with no edit
         the very same bytes object.
         """
         ...

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 DialectName = Literal["openai", "anthropic"]
-Quality = Literal["exact", "estimated"]
+Quality = Literal["exact", "estimated", "bounded"]
+"""How token counts were known: the engine's word, an estimate from the text, or the most that it can have been."""
 
 
 class Operation(StrEnum):
@@ -159,7 +160,7 @@ TokenCount = Annotated[int, Meta(ge=0, le=2**40)]
 class Usage(Struct, frozen=True, gc=False):
     """Disjoint token meters of one answer: `input` excludes what was read from or written to a cache.
 
-    `output` includes `reasoning`.  The sum of what was billed is input + cache_read + cache_write_5m +
+    `output` includes `reasoning` and `audio_output`.  The sum of what was billed is input + cache_read + cache_write_5m +
     cache_write_1h + output.
     """
 
@@ -170,6 +171,16 @@ class Usage(Struct, frozen=True, gc=False):
     output: int = 0
     reasoning: int = 0
     quality: Quality = "exact"
+    prefill_us: int = 0  # the engine's own time for reading the prompt and for writing the answer, where it reports them
+    decode_us: int = 0
+    audio_input: int = 0  # part of `input`
+    audio_output: int = 0  # part of `output`
+    tier: str = ""  # the service tier that answered, as `engines.rates.tier_of` names it; "": it is not said
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the prompt, cached or not."""
+        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
 class Start(Struct, frozen=True, tag="start", gc=False):

@@ -64,7 +64,9 @@ class OpenAI:
             needs=_needs(body, messages),
         )
 
-    def edit(self, request: Request, *, model: str, ask_usage: bool) -> tuple[bytes, tuple[str, ...]]:
+    def edit(
+        self, request: Request, *, model: str, ask_usage: bool, cap: tuple[str, int] | None = None
+    ) -> tuple[bytes, tuple[str, ...]]:
         raw = request.raw
         edits: tuple[str, ...] = ()
         if model != request.model:
@@ -73,6 +75,9 @@ class OpenAI:
         if request.stream and ask_usage and not request.wants_usage:
             raw = _asking_usage(raw, request.body)
             edits += ("usage_option",)
+        if cap is not None and request.max_output is None and request.operation is Operation.CHAT:
+            raw = _capped(raw, request.body, *cap)
+            edits += ("output_cap",)
         return raw, edits
 
     def encoder(self, request: Request, *, answer_id: str, created: int) -> EventEncoder:
@@ -161,6 +166,14 @@ def _asking_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
     span = top_level_span(raw, "stream_options")
     assert span is not None
     return raw[: span[0]] + insert(raw[span[0] : span[1]], "include_usage", b"true") + raw[span[1] :]
+
+
+def _capped(raw: bytes, body: Mapping[str, Any], field: str, tokens: int) -> bytes:
+    """With a limit of the output; null and -1 (llama.cpp's endless) are none."""
+    endless = [name for name in ("max_completion_tokens", "max_tokens") if name in body and body[name] in (None, -1)]
+    for name in endless:
+        raw = replace(raw, (name,), b"%d" % tokens)
+    return raw if endless else insert(raw, field, b"%d" % tokens)
 
 
 def _error_row(error: ErrorInfo) -> dict[str, Any]:

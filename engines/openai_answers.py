@@ -35,6 +35,7 @@ from engines.model import (
     Usage,
     UsageReport,
 )
+from engines.rates import tier_of
 from engines.rawjson import UNREADABLE
 from engines.refusals import message_of, neutral_type
 
@@ -45,6 +46,8 @@ _FINISH: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
+LONGEST_TIME = 86_400_000
+"""Milliseconds of a time that an engine may report."""
 CALLS_LIMIT = 4096
 """Tool calls of one answer; more is no answer of a model."""
 CHOICES_LIMIT = 4096
@@ -83,6 +86,7 @@ class _Choice(Struct):
 
 
 class _Details(Struct):
+    audio_tokens: TokenCount | None = None
     cached_tokens: TokenCount | None = None
     cache_write_tokens: TokenCount | None = None
     reasoning_tokens: TokenCount | None = None
@@ -101,6 +105,8 @@ class _Chunk(Struct):
     created: int | float | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    service_tier: Any = None  # that answered, whatever was asked for
+    timings: Any = None  # llama.cpp's, in the chunk that has the usage
     error: Any = None
 
 
@@ -117,10 +123,11 @@ _embeddings = msgspec.json.Decoder(_Embeddings).decode
 class Decoder:
     """One stream's frames -> events."""
 
-    __slots__ = ("_calls", "_latest", "_started")
+    __slots__ = ("_calls", "_latest", "_started", "_tier")
 
     def __init__(self) -> None:
         self._started = False
+        self._tier: Any = None
         self._calls: dict[tuple[int, int | str], tuple[int, str | None]] = {}
         self._latest: dict[int, tuple[int, str | None]] = {}
 
@@ -140,6 +147,8 @@ class Decoder:
         if not self._started and (chunk.id or chunk.choices):
             self._started = True
             events.append(Start(chunk.id or "", chunk.model or "", int(chunk.created or 0)))
+        if chunk.service_tier is not None:
+            self._tier = chunk.service_tier
         choices = chunk.choices
         if choices:
             for choice in choices:
@@ -148,7 +157,7 @@ class Decoder:
                 if choice.finish_reason:
                     _finish(choice.index, choice.finish_reason, events)
         if chunk.usage is not None:
-            events.append(UsageReport(usage_of(chunk.usage), alone=not choices))
+            events.append(UsageReport(usage_of(chunk.usage, chunk.timings, self._tier), alone=not choices))
         return events or (Ping(),)
 
     def _said(self, choice: int, said: _Said, events: list[Event]) -> None:
@@ -220,18 +229,20 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
             decoder._said(choice.index, choice.message, events)
         _finish(choice.index, choice.finish_reason, events)
     if chunk.usage is not None:
-        events.append(UsageReport(usage_of(chunk.usage)))
+        events.append(UsageReport(usage_of(chunk.usage, chunk.timings, chunk.service_tier)))
     events.append(Done())
     return events
 
 
-def usage_of(usage: _Usage) -> Usage:
-    """Disjoint meters: OpenAI's prompt tokens include the cached ones."""
+def usage_of(usage: _Usage, timings: Any = None, tier: Any = None) -> Usage:
+    """Disjoint meters: OpenAI's prompt tokens include the cached ones, and those of sound."""
     details = usage.prompt_tokens_details
     cached = (details.cached_tokens or 0) if details is not None else 0
     written = (details.cache_write_tokens or 0) if details is not None else 0
     out = usage.completion_tokens_details
     reasoning = (out.reasoning_tokens or 0) if out is not None else 0
+    heard = (details.audio_tokens or 0) if details is not None else 0
+    spoken = (out.audio_tokens or 0) if out is not None else 0
     prompt = usage.prompt_tokens or 0
     return Usage(
         input=max(0, prompt - cached - written),
@@ -239,7 +250,20 @@ def usage_of(usage: _Usage) -> Usage:
         cache_write_5m=written,
         output=usage.completion_tokens or 0,
         reasoning=reasoning,
+        prefill_us=_micro(timings, "prompt_ms"),
+        decode_us=_micro(timings, "predicted_ms"),
+        audio_input=heard,
+        audio_output=spoken,
+        tier=tier_of(tier) if tier is not None else "",
     )
+
+
+def _micro(timings: Any, name: str) -> int:
+    """Microseconds of a time that the engine reports in milliseconds; 0: it says nothing that can be one."""
+    value = timings.get(name) if isinstance(timings, dict) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < LONGEST_TIME:
+        return 0  # NaN compares as false
+    return round(value * 1000)
 
 
 def error_of(error: Any, status: int | None = None) -> ErrorInfo:

@@ -24,7 +24,7 @@ _KWH = 1_000 * 3_600 * MICRO  # watts times microseconds in a kilowatt-hour
 
 
 class RateCard(Struct, frozen=True):
-    """One pool.  Amounts in pico-dollars; `residual`, `financing` (a year) and `pue` in millionths of one."""
+    """One pool.  Amounts in pico-dollars; `residual`, `financing` (a year), `pue` and `prefill_weight` in millionths of one."""
 
     purchase: int = 0
     life_us: int = 4 * YEAR
@@ -36,6 +36,8 @@ class RateCard(Struct, frozen=True):
     kwh: int = 0
     rent: int = 0  # a month
     staff: int = 0  # a month
+    prefill_weight: int = MICRO  # what a second of reading a prompt counts, where one of writing counts one
+    prompt_speed: int = 20  # tokens read in the time in which one is written; for answers of which neither was measured
 
     @property
     def residual_value(self) -> int:
@@ -101,6 +103,15 @@ def period_cost(card: RateCard, period_us: int, busy_us: int) -> PeriodCost:
         energy_busy=_energy(card, card.watts_load, busy_us),
         energy_idle=_energy(card, card.watts_idle, period_us - busy_us),
     )
+
+
+def weight(card: RateCard, prefill_us: int, decode_us: int) -> tuple[int, int]:
+    """What engine time counts in sharing out a pool's busy cost: (of reading prompts, of writing answers).
+
+    An engine that serves many at once reads a prompt with all of its arithmetic, and writes for all of them together: its
+    operator may say that a second of the one costs more than a second of the other.  As it comes, both count the same.
+    """
+    return prefill_us * card.prefill_weight, decode_us * MICRO
 
 
 def busy_time(intervals: Iterable[tuple[int, int]]) -> int:
