@@ -2,8 +2,8 @@
 
 Payback is simple: the purchase divided by what is saved a month, where the saving is what the API would have cost less
 what running the pool costs in cash (energy, rent, staff, interest; no depreciation, since the purchase is the thing paid
-back).  Utilisation is the share of the time in which the pool is busy; the volume is proportional to it.  Amounts are
-integer pico-dollars, shares millionths of one.
+back).  Renting the same hardware is its price a month and the staff, nothing else.  Utilisation is the share of the time in
+which the pool is busy; the volume is proportional to it.  Amounts are integer pico-dollars, shares millionths of one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Figure(NamedTuple):
 
 
 class Case(Struct, frozen=True):
-    """One assumption on utilisation and API prices, and what follows."""
+    """One assumption on utilisation and API prices, and what follows.  `spent` is what three years cost, whoever serves:
+    api, buy, and rent where that was asked for."""
 
     utilisation: int
     api_change: int
@@ -50,6 +51,11 @@ class Case(Struct, frozen=True):
     payback: Fraction | None  # months; None: never
     first_year: int  # what is left over of it, the purchase paid
     three_years: int
+    spent: dict[str, int]
+
+    @property
+    def cheapest(self) -> str:
+        return min(self.spent, key=lambda way: self.spent[way])
 
     @property
     def saving(self) -> int:
@@ -66,20 +72,39 @@ class Plan(Struct, frozen=True):
     notes: list[str]
 
 
-def plan(card: RateCard, volume: Volume, utilisation: int) -> Plan:
-    """Worked out for a volume that keeps the pool busy for `utilisation` of the time."""
-    base = _case(card, volume.api, utilisation, utilisation, 0)
-    cases = [_case(card, volume.api, utilisation, busy, change) for busy in UTILISATIONS for change in API_CHANGES]
+def plan(
+    card: RateCard,
+    volume: Volume,
+    utilisation: int,
+    *,
+    rented: int | None = None,
+    dearest: tuple[str, int] | None = None,
+) -> Plan:
+    """Worked out for a volume that keeps the pool busy for `utilisation` of the time.
+
+    `rented` is what the same hardware costs a month where it is rented instead.  `dearest` is the model of the price list that
+    costs most for a token: a stated cost above it does not follow from the stated tokens, and a note says so.
+    """
+    base = _case(card, volume.api, utilisation, utilisation, 0, rented)
+    cases = [
+        _case(card, volume.api, utilisation, busy, change, rented)
+        for busy in sorted({*UTILISATIONS, utilisation})
+        for change in API_CHANGES
+    ]
     life = Fraction(card.life_us, MONTH)
     pays = base.payback is not None and base.payback <= life
-    return Plan(pays, list(_figures(card, volume, base, life)), base, cases, list(_notes(card, volume)))
+    figures = [*_figures(card, volume, base, life), *(_rent_figures(card, base, rented) if rented is not None else ())]
+    return Plan(pays, figures, base, cases, [*_notes(card, volume), *_implied(card, volume, base, dearest)])
 
 
-def _case(card: RateCard, api: int, stated: int, utilisation: int, change: int) -> Case:
+def _case(card: RateCard, api: int, stated: int, utilisation: int, change: int, rented: int | None) -> Case:
     """`api` is the month's cost at the stated utilisation and at today's prices."""
     api = api * utilisation * (MICRO + change) // (stated * MICRO)
     running = period_cost(card, MONTH, MONTH * utilisation // MICRO).cash
     saving = api - running
+    spent = {"api": 36 * api, "buy": 36 * api - _after(card, saving, 36)}
+    if rented is not None:
+        spent["rent"] = 36 * (rented + card.staff)
     return Case(
         utilisation=utilisation,
         api_change=change,
@@ -88,6 +113,7 @@ def _case(card: RateCard, api: int, stated: int, utilisation: int, change: int) 
         payback=Fraction(card.purchase, saving) if saving > 0 else None,
         first_year=_after(card, saving, 12),
         three_years=_after(card, saving, 36),
+        spent=spent,
     )
 
 
@@ -129,6 +155,39 @@ def _figures(card: RateCard, volume: Volume, base: Case, life: Fraction) -> Iter
             yield Figure(name, None, "pico-dollars per million tokens", "the tokens of a month are not known")
 
 
+def _rent_figures(card: RateCard, base: Case, rented: int) -> Iterable[Figure]:
+    """Buying against renting the same hardware."""
+    month = rented + card.staff
+    staff = f" + staff {dollars(card.staff)}" if card.staff else ""
+    yield Figure("rent_month", month, "pico-dollars", f"rented {dollars(rented)}{staff}")
+    ahead = month - base.running
+    yield Figure(
+        "buy_over_rent_months", round(card.purchase / ahead, 2) if ahead > 0 else None, "months",
+        f"{dollars(card.purchase)} / ({dollars(month)} - {dollars(base.running)})" if ahead > 0
+        else "running it costs as much as the rent",
+    )  # fmt: skip
+    for way in ("api", "rent", "buy"):
+        words = {
+            "api": f"36 x {dollars(base.api)}", "rent": f"36 x {dollars(month)}",
+            "buy": f"36 x {dollars(base.running)} and the purchases",
+        }  # fmt: skip
+        yield Figure(f"{way}_three_years", base.spent[way], "pico-dollars", words[way])
+
+
+def _implied(card: RateCard, volume: Volume, base: Case, dearest: tuple[str, int] | None) -> Iterable[str]:
+    """A stated cost that the stated tokens cannot have: what does follow."""
+    if dearest is None or not volume.tokens or base.api <= volume.tokens * dearest[1]:
+        return
+    name, each = dearest
+    most = volume.tokens * each
+    saving = most - base.running
+    then = f"pays back in {float(Fraction(card.purchase, saving)):,.1f} months" if saving > 0 else "never pays back"
+    yield (
+        f"the stated API cost is {dollars(base.api * MILLION // volume.tokens)} for a million tokens, and the dearest of the price "
+        f"list, {name}, costs {dollars(each * MILLION)}: at most {dollars(most)} a month for these tokens, with which it {then}"
+    )
+
+
 def _after_words(card: RateCard, base: Case, months: int) -> str:
     span = months * MONTH
     bought, sold = -(-span // card.life_us), span // card.life_us
@@ -154,12 +213,14 @@ _TITLES = {
     "api_month": "API, a month", "running_month": "running own, a month", "saving_month": "saved, a month",
     "purchase": "purchase", "payback_months": "payback", "life_months": "life", "first_year": "after the first year",
     "three_years": "after three years", "loaded_month": "fully loaded, a month", "api_per_million": "API, 1M tokens",
-    "own_per_million": "own, 1M tokens",
+    "own_per_million": "own, 1M tokens", "rent_month": "rented, a month", "buy_over_rent_months": "payback over renting",
+    "api_three_years": "three years of API", "rent_three_years": "three years rented", "buy_three_years": "three years owned",
 }  # fmt: skip
 
 
 def plan_words(found: Plan) -> str:
     """Figures with how they were computed, what they depend on, and the answer."""
+    busies = list(dict.fromkeys(case.utilisation for case in found.cases))
     rows = [(_TITLES[figure.name], _shown(figure), figure.how) for figure in found.figures]
     lines = [
         table(("figure", "value", "how"), rows, numbers=False),
@@ -169,14 +230,21 @@ def plan_words(found: Plan) -> str:
     head = ("busy", *(f"API {change / MICRO:+.0%}" if change else "API as now" for change in API_CHANGES))
     body = [
         (f"{busy / MICRO:.0%}", *(_months(case.payback) for case in found.cases if case.utilisation == busy))
-        for busy in UTILISATIONS
+        for busy in busies
     ]
     lines += [table(head, body), "", "left over after three years, by utilisation and API prices"]
     body = [
         (f"{busy / MICRO:.0%}", *(dollars(case.three_years) for case in found.cases if case.utilisation == busy))
-        for busy in UTILISATIONS
+        for busy in busies
     ]
-    lines += [table(head, body), "", verdict(found)]
+    lines += [table(head, body), ""]
+    if "rent" in found.base.spent:
+        body = [
+            (f"{busy / MICRO:.0%}", *(case.cheapest for case in found.cases if case.utilisation == busy))
+            for busy in busies
+        ]
+        lines += ["cheapest over three years, by utilisation and API prices", table(head, body), ""]
+    lines.append(verdict(found))
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
@@ -186,7 +254,9 @@ def verdict(found: Plan) -> str:
     if found.base.payback is None:
         return "it does not pay back: running it costs as much as the API, or more"
     where = "within" if found.pays else "after"
-    return f"it pays back in {_months(found.base.payback)} months, {where} its life of {life:g}"
+    words = f"it pays back in {_months(found.base.payback)} months, {where} its life of {life:g}"
+    way = {"api": "the API", "buy": "buying", "rent": "renting"}[found.base.cheapest]
+    return f"{words}; over three years {way} is cheapest" if "rent" in found.base.spent else words
 
 
 def _months(payback: Fraction | None) -> str:
@@ -216,6 +286,8 @@ def plan_rows(found: Plan) -> dict[str, Any]:
                 "payback_months": None if case.payback is None else round(float(case.payback), 2),
                 "first_year": case.first_year,
                 "three_years": case.three_years,
+                "spent_three_years": case.spent,
+                "cheapest": case.cheapest,
             }
             for case in found.cases
         ],

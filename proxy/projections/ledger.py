@@ -12,53 +12,36 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compliance.records import Decision, Outcome, Refused
-from engines.rates import METER_LIMIT
+from compliance.model import LOCAL
+from compliance.records import Correction, Decision, Outcome, Refused
 from proxy.background import step_back
+from proxy.projections import sums as reading
+from proxy.projections.lines import (
+    COLUMNS,
+    INSERT,
+    KEEP,
+    LARGEST,
+    NOTHING,
+    TAKE,
+    Facts,
+    facts_of,
+    kept,
+    line,
+    prepare,
+    storable,
+)
+from proxy.projections.sums import DIMENSIONS as DIMENSIONS
+from proxy.projections.sums import Traffic, Zone
 
 INTERVAL = 0.5  # seconds
 QUEUE_LIMIT = 4096
 """Groups of records that may wait; past it the projector reads them from the journal later."""
 CHUNK = 5_000
 """Records of one transaction, so that a long log can be projected in bounded memory."""
-_LARGEST = (1 << 63) - 1  # what a column can hold
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS attempts (
-    origin TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, request TEXT NOT NULL, attempt INTEGER NOT NULL,
-    organisation TEXT NOT NULL, team TEXT NOT NULL, project TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
-    target TEXT NOT NULL, boundary TEXT NOT NULL, ending TEXT NOT NULL, error TEXT NOT NULL, quality TEXT NOT NULL,
-    input INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL, cache_write_1h INTEGER NOT NULL,
-    output INTEGER NOT NULL, reasoning INTEGER NOT NULL, cost INTEGER NOT NULL, price TEXT NOT NULL,
-    tenant TEXT NOT NULL DEFAULT '', engine_us INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (origin, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS requests (
-    request TEXT NOT NULL, origin TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL,
-    PRIMARY KEY (request, origin, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS positions (origin TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
-"""
-_COLUMNS = (
-    "at", "request", "attempt", "organisation", "team", "project", "key", "model", "target", "boundary", "ending", "error",
-    "quality", "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost", "price", "tenant",
-)  # fmt: skip
-_columns = attrgetter(*_COLUMNS)
-_INSERT = (
-    f"INSERT OR IGNORE INTO attempts (origin, seq, {', '.join(_COLUMNS)}, engine_us)"
-    f" VALUES ({', '.join('?' * (len(_COLUMNS) + 3))})"
-)
-_ADDED = {"tenant": "TEXT NOT NULL DEFAULT ''", "engine_us": "INTEGER NOT NULL DEFAULT 0"}
-"""Columns that a ledger of an earlier version lacks; its lines keep their defaults."""
-_METERS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
-_ENGINE = "substr(target, 1, instr(target, '/') - 1)"
-DIMENSIONS = {
-    "day": "date(at / 1000000, 'unixepoch')",
-    **{name: name for name in ("tenant", "team", "project", "key", "model", "target", "boundary")},
-}
-"""What sums can be grouped by, and how a line says it."""
 
 
 class Ledger:
@@ -69,20 +52,8 @@ class Ledger:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")  # what a power cut loses here is read again from the journal
-        self._db.executescript(_SCHEMA)
-        self._add_columns()
-
-    def _add_columns(self) -> None:
-        """One of the processes that open a ledger at once adds what it lacks."""
-        if self._lacking():
-            self._db.execute("BEGIN IMMEDIATE")
-            for name in self._lacking():
-                self._db.execute(f"ALTER TABLE attempts ADD COLUMN {name} {_ADDED[name]}")
-            self._db.execute("COMMIT")
-
-    def _lacking(self) -> list[str]:
-        there = {row[1] for row in self._db.execute("PRAGMA table_info(attempts)")}
-        return [name for name in _ADDED if name not in there]
+        self._db.execute("PRAGMA temp_store=MEMORY")  # sums sort
+        prepare(self._db)
 
     def position(self, origin: str) -> int:
         """The last record of a log that was projected; -1 for none."""
@@ -97,19 +68,12 @@ class Ledger:
             self._project(origin, chunk)
 
     def _project(self, origin: str, records: Sequence[Any]) -> None:
-        attempts, requests = [], []
-        for record in records:
-            if isinstance(record, Outcome):
-                attempts.append((origin, record.seq, *_columns(record), _engine_time(record)))
-            if isinstance(record, (Decision, Outcome, Refused)):
-                requests.append((record.request, origin, record.seq, record.kind))
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            try:
-                self._db.executemany(_INSERT, attempts)
-            except OverflowError:  # what was inserted before it is ignored the second time
-                self._db.executemany(_INSERT, [tuple(map(_storable, row)) for row in attempts])
-            self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", requests)
+            batch = _Batch(self._db, origin)
+            for record in records:
+                batch.add(record)
+            batch.write()
             self._db.execute(
                 "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
                 (origin, records[-1].seq),
@@ -125,61 +89,168 @@ class Ledger:
         rows = self._db.execute("SELECT origin, seq FROM requests WHERE request = ? ORDER BY origin, seq", (request,))
         return [(row[0], row[1]) for row in rows]
 
-    def sums(self, by: Sequence[str], start: int = 0, end: int = _LARGEST) -> list[dict[str, Any]]:
-        """Attempts that ended in [start, end), summed by these of `DIMENSIONS`, and always apart by day, engine and boundary,
-        so that each sum has one price and one rate card.  Tokens are those that are believed (see `engines.rates`).
-
-        `engine_us` is engine time within the period; `untimed` counts attempts that an engine took and whose time is
-        not known, `unpriced` those that used tokens without a price.  Raises `KeyError` for another name.
-        """
-        groups = [DIMENSIONS[name] for name in by]
-        keys = [*groups, DIMENSIONS["day"], _ENGINE, "boundary"]
-        meters = [f"sum(min(max({meter}, 0), {METER_LIMIT}))" for meter in _METERS]
-        columns = [
-            *keys, "count(*)", "sum(quality = 'estimated')", *meters, "sum(cost)", "sum(min(engine_us, at - ?))",
-            "sum(engine_us = 0 AND (input > 0 OR output > 0))",
-            "sum(price = '' AND cost = 0 AND (input > 0 OR output > 0))",
-        ]  # fmt: skip
-        rows = self._db.execute(
-            f"SELECT {', '.join(columns)} FROM attempts WHERE at >= ? AND at < ?"
-            f" GROUP BY {', '.join(str(number + 1) for number in range(len(keys)))}",
-            (start, start, end),
-        )
-        names = (
-            "date", "engine", "where", "attempts", "estimated", *_METERS, "cost", "engine_us", "untimed", "unpriced",
-        )  # fmt: skip
-        size = len(groups)
-        return [{"names": tuple(row[:size]), **dict(zip(names, row[size:], strict=True))} for row in rows]
+    def sums(
+        self,
+        by: Sequence[str],
+        start: int = 0,
+        end: int = LARGEST,
+        *,
+        cuts: Sequence[int] | None = None,
+        zone: Zone = reading.UTC_ZONE,
+        speeds: Mapping[str, int] | None = None,
+        above: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Attempts that ended in [start, end), summed by these dimensions; see `proxy.projections.sums`."""
+        return reading.sums(self._db, by, start, end, cuts=cuts, zone=zone, speeds=speeds or {}, above=above)
 
     def intervals(self, start: int, end: int) -> Iterator[tuple[str, int, int]]:
         """(engine, from, to) of each local attempt that ended in [start, end), within it; by engine and start."""
-        yield from self._db.execute(
-            f"""SELECT {_ENGINE}, max(at - engine_us, ?), at FROM attempts
-                WHERE at >= ? AND at < ? AND boundary = 'local' AND engine_us > 0 ORDER BY 1, 2""",
-            (start, start, end),
-        )
+        yield from reading.intervals(self._db, start, end)
+
+    def daily(self, start: int, end: int, zone: Zone = reading.UTC_ZONE) -> list[tuple[str, int]]:
+        """(ISO day, what clouds billed) of each day in [start, end) on which they were asked."""
+        return reading.daily(self._db, start, end, zone)
+
+    def traffic(self, start: int, end: int) -> Traffic:
+        """How requests went that ended in [start, end): counts, percentiles, the busiest hour."""
+        return reading.traffic(self._db, start, end)
 
     def since(self) -> int | None:
         """When the first attempt began; None: there is none."""
         row = self._db.execute("SELECT min(at - engine_us) FROM attempts").fetchone()
         return None if row[0] is None else int(row[0])
 
+    def lines(self, start: int = 0, end: int = LARGEST) -> Iterator[dict[str, Any]]:
+        """Every line that ended in [start, end), by time: a value for each of `proxy.projections.lines.COLUMNS`."""
+        for row in self._db.execute(
+            f"SELECT {', '.join(COLUMNS)} FROM attempts WHERE at >= ? AND at < ? ORDER BY at, origin, seq", (start, end)
+        ):
+            yield dict(zip(COLUMNS, row, strict=True))
+
+    def corrections(self, start: int = 0, end: int = LARGEST) -> list[dict[str, Any]]:
+        """What reconciliation has posted for periods that begin in [start, end): pico-dollars to add to the sums."""
+        names = ("at", "vendor", "model", "start", "until", "amount", "cause")
+        rows = self._db.execute(
+            f"SELECT {', '.join(names)} FROM corrections WHERE start >= ? AND start < ? ORDER BY at, origin, seq",
+            (start, end),
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
     def rows(self) -> list[tuple[Any, ...]]:
         """Every line, for comparisons."""
-        return self._db.execute("SELECT * FROM attempts ORDER BY origin, seq").fetchall()
+        return self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM attempts ORDER BY origin, seq").fetchall()
+
+    def finish(self) -> int:
+        """All of it into the one file; the number of lines."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return int(self._db.execute("SELECT count(*) FROM attempts").fetchone()[0])
 
     def close(self) -> None:
         self._db.close()
 
 
-def _engine_time(outcome: Outcome) -> int:
-    """Microseconds from the request's way to the engine to the answer's end; 0: it was never sent, or that is not known."""
-    return max(0, outcome.total_us - outcome.connect_us) if outcome.connect_us > 0 else 0
+def rebuild(path: Path, logs: Iterable[tuple[str, Iterable[Any]]]) -> int:
+    """Make a ledger anew from (origin, records) of every log; how many lines it has.  Nobody else may have it open.
+
+    The old one stands until the new one is whole.
+    """
+    part = path.with_name(f"{path.name}.rebuilding")
+    part.unlink(missing_ok=True)
+    ledger = Ledger(part)
+    try:
+        for origin, records in logs:
+            ledger.project(origin, records)
+        count = ledger.finish()
+    except BaseException:
+        ledger.close()
+        part.unlink()
+        raise
+    ledger.close()
+    for beside in ("-wal", "-shm"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+    part.replace(path)
+    return count
 
 
-def _storable(value: Any) -> Any:
-    """An engine may report any number of tokens; a column holds 64 bits."""
-    return max(-_LARGEST, min(value, _LARGEST)) if isinstance(value, int) else value
+class _Batch:
+    """Rows of one transaction.  A decision waits for its outcome: here, or in a table where that comes later."""
+
+    def __init__(self, db: sqlite3.Connection, origin: str) -> None:
+        self._db = db
+        self._origin = origin
+        self._lines: list[tuple[Any, ...]] = []
+        self._requests: list[tuple[str, str, int, str]] = []
+        self._refusals: list[tuple[Any, ...]] = []
+        self._corrections: list[tuple[Any, ...]] = []
+        self._decided: dict[tuple[str, int], tuple[Decision, Facts]] = {}
+        self._taken: list[tuple[str, str, int]] = []
+        self._failed_at_home: set[str] = set()
+
+    def add(self, record: Any) -> None:
+        if isinstance(record, Correction):
+            self._corrections.append(
+                (
+                    record.at,
+                    self._origin,
+                    record.seq,
+                    record.vendor,
+                    record.model,
+                    record.begin,
+                    record.end,
+                    record.amount,
+                    record.cause,
+                )
+            )
+        if not isinstance(record, (Decision, Outcome, Refused)):
+            return
+        self._requests.append((record.request, self._origin, record.seq, record.kind))
+        if isinstance(record, Decision):
+            self._decided[record.request, record.attempt] = record, facts_of(record)
+        elif isinstance(record, Outcome):
+            self._end(record)
+        else:
+            self._refusals.append((record.at, self._origin, record.seq, record.request, record.code, record.action))
+
+    def write(self) -> None:
+        try:
+            self._db.executemany(INSERT, self._lines)
+        except OverflowError:  # what was inserted before it is ignored the second time
+            self._db.executemany(INSERT, map(storable, self._lines))
+        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", self._requests)
+        self._db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", self._refusals)
+        self._db.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
+        self._db.executemany(KEEP, [kept(self._origin, *waiting) for waiting in self._decided.values()])
+        self._db.executemany("DELETE FROM decided WHERE origin = ? AND request = ? AND attempt = ?", self._taken)
+
+    def _end(self, end: Outcome) -> None:
+        facts = self._facts(end)
+        overflow = facts.overflow
+        if end.boundary == LOCAL and end.ending != "completed":
+            self._failed_at_home.add(end.request)
+        elif end.boundary != LOCAL and end.attempt and not overflow and self._was_at_home(end):
+            overflow = "failed"
+        self._lines.append(line(self._origin, end, facts, overflow))
+
+    def _facts(self, end: Outcome) -> Facts:
+        found = self._decided.pop((end.request, end.attempt), None)
+        if found is not None:
+            return found[1]
+        key = (self._origin, end.request, end.attempt)
+        row = self._db.execute(TAKE, key).fetchone()
+        if row is None:
+            return NOTHING
+        self._taken.append(key)
+        return Facts(*row)
+
+    def _was_at_home(self, end: Outcome) -> bool:
+        """Did a local engine fail on this request before?  It ended since the request came."""
+        if end.request in self._failed_at_home:
+            return True
+        row = self._db.execute(
+            "SELECT 1 FROM attempts WHERE at BETWEEN ? AND ? AND request = ? AND boundary = ? LIMIT 1",
+            (end.at - max(0, min(end.total_us, LARGEST >> 1)) - 1_000_000, end.at, end.request, LOCAL),
+        ).fetchone()
+        return row is not None
 
 
 class Projector:

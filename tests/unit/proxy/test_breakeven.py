@@ -43,6 +43,49 @@ def test_90000_dollars_a_year_against_30000_and_10000_a_year_pay_back_in_4_5_mon
     assert verdict(found) == "it pays back in 4.5 months, within its life of 48"
 
 
+def test_a_cost_that_does_not_follow_from_its_tokens_is_said_not_to_and_what_does() -> None:
+    """Both published cases pay back as they say; their API costs of $90 and $75 a million tokens are above any listed price."""
+    card = RateCard(purchase=4_000 * DOLLAR, rent=150 * DOLLAR)
+    listed = ("openai/gpt-4o", 10_000_000)  # $10 a million out, the dearer of its meters
+    found = plan(card, Volume(900 * DOLLAR, "stated", 10_000_000), MICRO, dearest=listed)
+    assert found.base.payback == Fraction(16, 3)
+    (note,) = [note for note in found.notes if "dearest" in note]
+    assert "$90.00 for a million tokens" in note and "openai/gpt-4o, costs $10.00" in note
+    assert "at most $100.00 a month for these tokens, with which it never pays back" in note
+    larger = plan(
+        RateCard(purchase=30_000 * DOLLAR, rent=10_000 * DOLLAR // 12),
+        Volume(7_500 * DOLLAR, "stated", 100_000_000),
+        MICRO,
+        dearest=listed,
+    )
+    (note,) = [note for note in larger.notes if "dearest" in note]
+    # 100M at $10 is $1,000 a month, less $833.33: 30,000 / 166.67
+    assert "$75.00 for a million tokens" in note and "pays back in 180.0 months" in note
+    assert figure(larger, "first_year") == 50_000 * DOLLAR + 4  # of a rent rounded down: 12 x 6,666.67 - 30,000
+    assert not any(
+        "dearest" in note
+        for note in plan(card, Volume(100 * DOLLAR, "stated", 10_000_000), MICRO, dearest=listed).notes
+    )
+    assert not any(
+        "dearest" in note for note in plan(card, Volume(900 * DOLLAR, "stated"), MICRO, dearest=listed).notes
+    )
+
+
+def test_buying_renting_and_the_api_over_three_years() -> None:
+    card = RateCard(purchase=36_000 * DOLLAR, staff=100 * DOLLAR, rent=200 * DOLLAR)
+    found = plan(card, Volume(2_000 * DOLLAR, "stated"), MICRO, rented=1_400 * DOLLAR)
+    assert figure(found, "rent_month") == 1_500 * DOLLAR  # somebody looks after rented hardware, too
+    assert figure(found, "buy_over_rent_months") == 30  # 36,000 / (1,500 - 300)
+    assert found.base.spent == {"api": 72_000 * DOLLAR, "buy": 46_800 * DOLLAR, "rent": 54_000 * DOLLAR}
+    assert found.base.cheapest == "buy"
+    least = case(found, 250_000, -500_000)  # an eighth of the API's cost
+    assert (least.spent["api"], least.cheapest) == (9_000 * DOLLAR, "api")
+    assert "cheapest over three years" in plan_words(found)
+    dear = plan(card, Volume(2_000 * DOLLAR, "stated"), MICRO, rented=100 * DOLLAR)
+    assert figure(dear, "buy_over_rent_months") is None and dear.base.cheapest == "rent"
+    assert "rent" not in plan(card, Volume(2_000 * DOLLAR, "stated"), MICRO).base.spent
+
+
 def test_sensitivity_by_hand() -> None:
     """$1,000 a month at the API when half busy; 2 kW loaded, 0.4 kW idle, PUE 1.25, $0.10 a kWh, $9,000."""
     card = RateCard(
@@ -105,3 +148,6 @@ def test_every_figure_says_how_and_what_is_missing_is_said() -> None:
 def test_the_stated_volume_is_the_base_whatever_its_utilisation(utilisation: int) -> None:
     found = plan(RateCard(purchase=DOLLAR), Volume(5 * DOLLAR, "stated"), utilisation)
     assert found.base.api == 5 * DOLLAR
+    assert found.base == case(found, utilisation, 0)  # it stands among the assumptions
+    assert len(found.cases) == 16 + 4 * (utilisation not in UTILISATIONS)
+    assert f"\n{utilisation / MICRO:.0%} " in plan_words(found)

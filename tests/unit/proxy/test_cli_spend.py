@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import time
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_spend_values_local_rows_and_adds_up(here: Path) -> None:
     assert "idle: gpu" in table and "total" in table and "against sky/big: $5.60 avoided" in table  # 2 x ($2 + $0.80)
 
 
+def test_what_a_second_of_reading_counts_is_the_operators_word(here: Path) -> None:
+    served(here)
+    (here / "spillway.yaml").write_text(
+        CONFIG.replace("kwh: $0.12}", "kwh: $0.12, prefill_weight: 2.5, prompt_speed: 50}")
+    )
+    found = json.loads(spillway("spend", "--by", "target", "--json").stdout)
+    (pool,) = found["pools"]
+    assert "a second of reading counts 2.5" in "".join(found["notes"]) and "50 read in the time of one" in "".join(
+        found["notes"]
+    )
+    # 1M tokens read at 50 in the time of one, 0.1M written: 1 / (1 + 5) of the time
+    assert abs(pool["prefill_us"] - pool["engine_us"] // 6) <= 2
+    row = next(row for row in found["rows"] if row["local"])
+    assert abs(row["own_prefill"] / row["own"] - 2.5 / 7.5) < 1e-6
+    wrong = CONFIG.replace("kwh: $0.12}", "kwh: $0.12, prefill_weight: 0}")
+    (here / "spillway.yaml").write_text(wrong)
+    assert "prefill_weight" in spillway("spend").stderr
+
+
 def test_spend_of_a_window(here: Path) -> None:
     served(here)
     assert json.loads(spillway("spend", "--window", "1d", "--json").stdout)["total"]["api"] == 3 * DOLLAR
@@ -96,10 +116,65 @@ def test_spend_as_csv(here: Path) -> None:
     assert spillway("spend", "--csv", "no/such/dir.csv").exit_code == 1
 
 
+def test_spend_in_every_form_at_once(here: Path) -> None:
+    pytest.importorskip("duckdb")
+    served(here)
+    done = spillway(
+        "spend",
+        "--by",
+        "model",
+        "--against",
+        "openai/gpt-4o",
+        "--html",
+        "a.html",
+        "--parquet",
+        "a.parquet",
+        "--csv",
+        "a.csv",
+        "--json",
+    )
+    assert done.exit_code == 0
+    assert all(f"in a.{form}" in done.stderr for form in ("html", "parquet", "csv"))
+    page = (here / "a.html").read_text()
+    spent = json.loads(done.stdout)["total"]["spent"]
+    assert f'value="{spent // DOLLAR}.{spent % DOLLAR:012d}"' in page
+    assert "script" not in page.lower() and "http" not in page.replace("http-equiv", "").replace(
+        "https://github.com", ""
+    )  # nothing is loaded
+    for form in ("--html", "--parquet"):
+        assert "cannot be written" in spillway("spend", form, "no/such/file").stderr
+
+
+def test_a_ledger_in_use_is_not_rebuilt(here: Path) -> None:
+    assert "there are no logs in" in spillway("spend", "--rebuild").stderr
+    (here / "audit" / "slot-0").mkdir(parents=True)
+    (here / "audit" / "slot-0" / "key.pub").write_text("")
+    served(here)
+    with open(here / "state" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = spillway("spend", "--rebuild")
+    assert done.exit_code == 1 and "stop it first" in done.stderr
+
+
+def test_spend_by_the_days_of_a_time_zone(here: Path) -> None:
+    ledger = Ledger(here / "state" / "ledger.db")
+    ledger.project("i/slot-0", [outcome("a", at=1_795_476_600_000_000, cost=1, seq=0)])  # 2026-11-23 23:30 UTC
+    ledger.close()
+    for zone, day in (
+        ((), "2026-11-23"),
+        (("--tz", "Europe/Vienna"), "2026-11-24"),
+        (("--tz", "America/New_York"), "2026-11-23"),
+    ):
+        (row,) = json.loads(spillway("spend", "--by", "day", "--until", "2026-11-25", *zone, "--json").stdout)["rows"]
+        assert row["day"] == day
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (("--by", "moon"), 2, "there are day, tenant"),
+        (("--tz", "Mars/Olympus"), 2, "no time zone"),
+        (("--by", "tag:a b"), 2, "cannot list by 'tag:a b'"),
+        (("--by", "moon"), 2, "there are day, hour, month, organisation, tenant"),
         (("--by", "day,"), 2, "cannot list by ''"),
         (("--against", "openai/gpt-4oo"), 2, "did you mean 'openai/gpt-4o'?"),
         (("--window", "week"), 2, "no window"),
@@ -170,6 +245,38 @@ def test_plan_from_the_ledger(here: Path) -> None:
     assert "payback in months, by utilisation" in spillway("plan").stdout
 
 
+def test_plan_takes_the_use_of_the_pool_from_the_ledger(here: Path) -> None:
+    """Busy for 72 of 240 hours, three quarters of the tokens: with the cloud's, 40%."""
+    now = time.time_ns() // 1000
+    hour = 3_600 * SECOND
+    ledger = Ledger(here / "state" / "ledger.db")
+    local: dict[str, Any] = {"target": "gpu/llama", "boundary": "local", "connect_us": 10, "input": 750}
+    ledger.project(
+        "i/slot-0",
+        [
+            outcome("a", seq=0, at=now - 168 * hour, total_us=72 * hour + 10, **local),
+            outcome("b", seq=1, at=now - hour, target="sky/gpt-4o", input=250, cost=3),
+        ],
+    )
+    ledger.close()
+    asked = ("plan", "--against", "openai/gpt-4o", "--json")
+    found = json.loads(spillway(*asked).stdout)
+    assert abs(found["utilisation"] - 0.4) < 1e-4
+    assert "utilisation is taken from the ledger, cloud tokens added: 40.0%" in found["notes"]
+    assert json.loads(spillway(*asked, "--utilisation", "50%").stdout)["utilisation"] == 0.5
+    other = json.loads(spillway(*asked, "--purchase", "$5").stdout)  # other hardware: nothing was measured of it
+    assert other["utilisation"] == 1 and any("not stated" in note for note in other["notes"])
+
+
+def test_plan_buy_or_rent(here: Path) -> None:
+    asked = ("plan", "--api", "$9000/month", "--purchase", "$36500", "--rented", "$2.50/hour", "--gpus", "2")
+    figures = {name: row["value"] for name, row in json.loads(spillway(*asked, "--json").stdout)["figures"].items()}
+    assert figures["rent_month"] == 3_650 * DOLLAR  # 730 hours, two of them
+    assert figures["buy_over_rent_months"] == 10
+    assert "over three years buying is cheapest" in spillway(*asked).stdout
+    assert spillway(*asked[:-4], "--rented", "2.50").exit_code == 2
+
+
 WRONG: list[tuple[tuple[str, ...], str]] = [
     ((), "no ledger"),
     (("--api", "$5"), "write $5/month"),
@@ -184,6 +291,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("--api", "$5/month", "--window", "month"), "has no period"),
     (("--api", "$5/month", "--utilisation", "0%"), "more than nothing"),
     (("--api", "$5/month", "--utilisation", "60"), "write 60%"),
+    (("--api", "$5/month", "--rented", "$5"), "such as $2.10/hour"),
     (("--tokens-in", "1M"), "--against says"),
     (("--tokens-in", "many", "--against", "openai/gpt-4o"), "such as 80M"),
     (("--tokens-in", "1M", "--against", "openai/none"), "has no price"),

@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from outcomes import outcome
 
 from engines.ratecard import MICRO, RateCard
-from engines.rates import LOCAL_PRICE, Price
-from proxy.finance import Report, period, report, spend_csv, spend_rows, spend_table, tokens_cost
+from engines.rates import LOCAL_PRICE, Price, Rate
+from proxy.finance import Against, Corrected, Report, busy_times, report, tokens_cost
+from proxy.finance_tables import spend_csv, spend_rows, spend_table
 from proxy.projections.ledger import Ledger
-from proxy.quantities import Wrong
 
 DOLLAR = 1_000_000_000_000
 HOUR = 3_600 * MICRO
@@ -31,6 +30,14 @@ def local(request: str, at: int, seconds: int, **fields: Any) -> Any:
     return outcome(request, at=at, connect_us=500, total_us=500 + seconds * MICRO, **given | fields)
 
 
+def ledger_with(*records: Any) -> Ledger:
+    ledger = Ledger(Path(":memory:"))
+    for seq, record in enumerate(records):
+        record.seq = seq
+    ledger.project("o", records)
+    return ledger
+
+
 def made(
     *records: Any,
     by: tuple[str, ...] = ("target",),
@@ -38,13 +45,10 @@ def made(
     cards: dict[str, RateCard] | None = None,
     against: Callable[[str], Price | None] | None = None,
 ) -> Report:
-    ledger = Ledger(Path(":memory:"))
-    for seq, record in enumerate(records):
-        record.seq = seq
-    ledger.project("o", records)
+    ledger = ledger_with(*records)
     found = report(
-        by, span, ledger.sums(by, *span), ledger.intervals(*span), {"gpu": CARD} if cards is None else cards,
-        None if against is None else ("openai/gpt-4o", against),
+        by, span, ledger.sums(by, *span), busy_times(ledger.intervals(*span)), {"gpu": CARD} if cards is None else cards,
+        None if against is None else Against("openai/gpt-4o", against),
     )  # fmt: skip
     ledger.close()
     return found
@@ -79,6 +83,60 @@ def test_two_hours_of_a_pool_by_hand() -> None:
     assert found.spent == 3 * DOLLAR + pool.spent.total
     assert found.idle == pool.spent.idle
     assert [line.names for line in found.lines] == [("lung",), ("heart",)]  # the dearest first
+
+
+def test_reading_and_writing_weigh_apart() -> None:
+    """One team has long prompts, the other long answers; both took the engine for as long."""
+    records = [
+        local("a", NOON + HOUR, 1_000, team="long prompts", prefill_us=800 * MICRO, decode_us=200 * MICRO),
+        local("b", NOON + HOUR, 1_000, team="long answers", prefill_us=200 * MICRO, decode_us=800 * MICRO),
+    ]
+    alike = made(*records, by=("team",))
+    cost = alike.pools[0].spent.busy
+    assert {line.names[0]: line.own for line in alike.lines} == {
+        "long prompts": cost // 2,
+        "long answers": cost - cost // 2,
+    }
+    assert alike.total.own_prefill == sum(line.own_prefill for line in alike.lines)
+    assert abs(alike.total.own_prefill - cost // 2) <= 2  # of either line less than one is rounded away
+    heavy = RateCard(rent=730 * DOLLAR, watts_load=1_000, kwh=DOLLAR // 10, prefill_weight=4 * MICRO)
+    weighed = made(*records, by=("team",), cards={"gpu": heavy})
+    # 800 x 4 + 200 = 3,400 of 3,400 + 200 x 4 + 800 = 5,000
+    assert {line.names[0]: line.own for line in weighed.lines}["long prompts"] in (cost * 34 // 50, cost * 34 // 50 + 1)
+    assert weighed.total.own == cost
+    assert "a second of reading counts 4, a second of writing 1" in "".join(weighed.notes)
+
+
+def test_what_has_no_name_is_unallocated() -> None:
+    found = made(*TWO_HOURS, outcome("d", at=NOON + HOUR, cost=7), by=("tenant", "target"))
+    care = next(line for line in found.lines if line.names[0] == "care")
+    assert found.unallocated == found.total.cost - care.cost > 7
+    assert "unallocated: $3.18" in spend_table(found)
+    assert not made(*TWO_HOURS, by=("target",)).names_owners
+    half = made(
+        outcome("d", at=NOON, cost=7, team="heart", project=""),
+        outcome("e", at=NOON, cost=9, team="heart"),
+        by=("team", "project"),
+    )
+    assert half.unallocated == 7  # of a team, but of none of its projects
+
+
+def test_corrections_are_lines_of_their_own() -> None:
+    ledger = Ledger(Path(":memory:"))
+    found = report(
+        ("target",),
+        (NOON, NOON + HOUR),
+        ledger.sums(("target",)),
+        {},
+        {},
+        corrections=[Corrected("openai", "gpt-4o", -2 * DOLLAR, "price")],
+    )
+    ledger.close()
+    assert (found.spent, found.billed) == (-2 * DOLLAR, -2 * DOLLAR)
+    assert "correction: openai/gpt-4o" in spend_table(found)
+    assert spend_rows(found)["corrections"] == [
+        {"vendor": "openai", "model": "gpt-4o", "cost": -2 * DOLLAR, "cause": "price"}
+    ]
 
 
 def test_the_table_lines_up_and_totals() -> None:
@@ -132,11 +190,33 @@ def test_what_is_missing_is_said() -> None:
     notes = "\n".join(found.notes)
     for words in (
         "local attempts without a rate card: 1 (cpu)", "local attempts without engine time: 1",
-        "cloud attempts that used tokens without a price: 1", "openai/gpt-4o has no price before 2026-11-23",
+        "cloud attempts that used tokens without a price: 1", "openai/gpt-4o has no price on 2026-11-23",
     ):  # fmt: skip
         assert words in notes
     assert found.total.own == 0 and found.idle == found.pools[0].spent.total
     assert "note: local attempts" in spend_table(found)
+
+
+def test_before_its_first_price_nothing_is_avoided() -> None:
+    ledger = ledger_with(local("a", NOON + HOUR, 10, input=1_000), local("b", NOON + 30 * HOUR, 10, input=1_000))
+    cut = NOON + 12 * HOUR  # midnight
+    against = Against("openai/gpt-4o", lambda day: GPT_4O if day >= "2026-11-24" else None, ("2026-11-24",))
+    found = report(("model",), (NOON, NOON + 48 * HOUR), ledger.sums(("model",), cuts=(cut,)), {}, {}, against)
+    ledger.close()
+    assert found.total.avoided == 2_500_000_000
+    assert any("has no price before 2026-11-24" in note for note in found.notes)
+
+
+def test_long_prompts_have_their_own_price() -> None:
+    rate = Rate(input=5_000_000, output=20_000_000)
+    price = Price("x/y", input=2_500_000, output=10_000_000, long=rate, long_above=1_000)
+    ledger = ledger_with(
+        local("a", NOON, 10, input=1_000, output=1), local("b", NOON, 10, input=600, cache_read=401, output=1)
+    )
+    sums = ledger.sums(("model",), cuts=(), above=1_000)
+    found = report(("model",), (NOON, NOON + HOUR), sums, {}, {}, Against("x/y", lambda day: price, above=1_000))
+    ledger.close()
+    assert found.total.avoided == 1_000 * 2_500_000 + 10_000_000 + 1_001 * 5_000_000 + 20_000_000
 
 
 def test_a_pool_that_nobody_asked_was_idle() -> None:
@@ -149,52 +229,3 @@ def test_a_pool_that_nobody_asked_was_idle() -> None:
 
 def test_stated_volumes_at_a_price() -> None:
     assert tokens_cost(80_000_000, 20_000_000, GPT_4O) == 400 * DOLLAR  # 80 x $2.50 + 20 x $10
-
-
-# --- periods ------------------------------------------------------------------------------------------------
-
-
-def at(*moment: int) -> int:
-    return int(datetime(*moment, tzinfo=UTC).timestamp()) * MICRO  # type: ignore[arg-type,misc]
-
-
-NOW = at(2026, 11, 23, 14, 30, 5)
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [
-        ((None, None, None), at(2026, 11, 1, 5), NOW),
-        (("month", None, None), at(2026, 11, 1), NOW),
-        (("day", None, None), at(2026, 11, 23), NOW),
-        (("hour", None, None), at(2026, 11, 23, 14), NOW),
-        (("30m", None, None), at(2026, 11, 23, 14, 0, 5), NOW),
-        ((None, "2026-10-01", "2026-10-31"), at(2026, 10, 1), at(2026, 11, 1)),
-        ((None, "2026-11-20", None), at(2026, 11, 20), NOW),
-        ((None, "2026-11-20", "2026-11-30"), at(2026, 11, 20), NOW),  # the rest of it was not spent yet
-        ((None, None, "2026-11-02"), at(2026, 11, 1, 5), at(2026, 11, 3)),
-    ],
-)
-def test_periods(asked: tuple[str | None, str | None, str | None], start: int, end: int) -> None:
-    assert period(*asked, since=at(2026, 11, 1, 5), now=NOW) == (start, end)
-
-
-def test_an_empty_ledger_has_an_empty_period() -> None:
-    assert period(None, None, None, since=None, now=NOW) == (NOW, NOW)
-
-
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        (("day", "2026-11-01", None), "two ways"),
-        (("week", None, None), "no window"),
-        (("0s", None, None), "empty"),
-        ((None, "2026-11-31", None), "no day"),
-        ((None, "tomorrow", None), "no day"),
-        ((None, "2026-11-02", "2026-11-01"), "empty"),
-        ((None, "2027-01-01", None), "empty"),
-    ],
-)
-def test_periods_typed_wrong(asked: tuple[str | None, str | None, str | None], words: str) -> None:
-    with pytest.raises(Wrong, match=words):
-        period(*asked, since=0, now=NOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -10,18 +11,20 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from outcomes import decision, outcome
+from hypothesis import given
+from hypothesis import strategies as st
+from outcomes import decision, outcome, refused
 
 from compliance.journal import Journal
 from compliance.records import Started
-from proxy.projections.ledger import Ledger, Projector
+from proxy.projections.ledger import Ledger, Projector, rebuild
 
 DAY = 86_400 * 1_000_000
 ORIGIN = "i/slot-0"
-LEDGER_COLUMNS = (
+FIRST_COLUMNS = (
     "origin", "seq", "at", "request", "attempt", "organisation", "team", "project", "key", "model", "target", "boundary",
     "ending", "error", "quality", "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost",
-    "price", "tenant", "engine_us",
+    "price",
 )  # fmt: skip
 
 
@@ -113,16 +116,93 @@ def test_sums_by_day_model_and_boundary_over_a_period(tmp_path: Path) -> None:
 
 def test_a_ledger_of_an_earlier_version_gets_what_it_lacks(tmp_path: Path) -> None:
     old = sqlite3.connect(tmp_path / "ledger.db")
-    names = [name for name in LEDGER_COLUMNS if name not in ("tenant", "engine_us")]
-    old.execute(f"CREATE TABLE attempts ({', '.join(names)}, PRIMARY KEY (origin, seq)) WITHOUT ROWID")
-    old.execute(f"INSERT INTO attempts VALUES ({', '.join('?' * len(names))})", [1] * len(names))
+    old.execute(f"CREATE TABLE attempts ({', '.join(FIRST_COLUMNS)}, PRIMARY KEY (origin, seq)) WITHOUT ROWID")
+    old.execute(
+        f"INSERT INTO attempts VALUES ({', '.join('?' * len(FIRST_COLUMNS))})",
+        ["o", *(7 if name in ("seq", "at", "input", "cost") else "x" for name in FIRST_COLUMNS[1:])],
+    )
     old.commit()
     old.close()
     for _ in range(2):  # and a second time there is nothing to add
         ledger = Ledger(tmp_path / "ledger.db")
         ledger.project(ORIGIN, numbered(outcome("a", tenant="care", connect_us=1, total_us=5)))
-        assert [row[-2:] for row in ledger.rows()] == [("", 0), ("care", 4)]
+        first, second = ledger.lines()
+        assert (first["at"], first["input"], first["cost"], first["model"], first["tenant"], first["user"]) == (
+            7,
+            7,
+            7,
+            "x",
+            "",
+            "",
+        )
+        assert (second["tenant"], second["engine_us"]) == ("care", 4)
         ledger.close()
+
+
+def test_a_line_has_what_its_decision_said(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.project(
+        ORIGIN,
+        numbered(
+            decision(
+                "a", actor="0f3c", tags=("cost-centre=41", "stage=prod"), request_class="batch", stream=True, surface="openai.chat",
+                routing="complexity: small", overflow="saturated", action="redact", redacted=("name:2", "ssn:1"),
+                findings=("name:2:messages[0].content", "name:1:messages[1].content", "ssn:1:messages[0].content"),
+            ),
+            outcome("a", connect_us=100, first_us=300, total_us=1_000, status=200),
+            decision("b", boundary="local", target="gpu/llama", overflow="unhealthy", stream=True),
+            outcome("b", boundary="local", target="gpu/llama", connect_us=100, first_us=300, total_us=1_000, prefill_us=20, decode_us=600),
+            outcome("c", connect_us=100, first_us=300, total_us=1_000),  # its decision is not in this log
+        ),
+    )  # fmt: skip
+    a, b, c = ledger.lines()
+    assert (a["user"], a["tags"], a["class"]) == ("0f3c", "cost-centre=41\nstage=prod", "batch")
+    assert (a["stream"], a["surface"], a["route"], a["overflow"]) == (
+        1,
+        "openai.chat",
+        "complexity: small",
+        "saturated",
+    )
+    assert (a["action"], a["found"], a["redacted"]) == ("redact", 2, 2)
+    assert (a["engine_us"], a["prefill_us"], a["decode_us"], a["timing"]) == (900, 200, 700, "stream")
+    assert (b["prefill_us"], b["decode_us"], b["timing"]) == (
+        20,
+        600,
+        "engine",
+    )  # its own word goes before what was seen
+    assert b["overflow"] == ""  # it did not leave
+    assert (c["user"], c["timing"], c["engine_us"]) == ("", "", 900)
+    ledger.close()
+
+
+@given(st.lists(st.integers(0, 12), max_size=4).map(sorted))
+def test_law_04_a_decision_finds_its_outcome_wherever_the_log_was_cut(cuts: list[int]) -> None:
+    records = numbered(
+        decision("a", actor="u1", boundary="local", target="gpu/m"), decision("b", actor="u2", tags=("k=v",)), outcome("b", cost=3),
+        outcome("a", boundary="local", target="gpu/m", ending="failed"), refused("c", "policy_blocked"),
+        decision("a", 1, actor="u1"), outcome("a", 1, cost=4, total_us=2_000),
+        decision("d", actor="u3"), decision("d", 1, actor="u3"), outcome("d", ending="failed"), outcome("d", 1, cost=5),
+        decision("e", actor="u4"),
+    )  # fmt: skip
+    whole, parts = Ledger(Path(":memory:")), Ledger(Path(":memory:"))
+    whole.project(ORIGIN, records)
+    for begin, end in itertools.pairwise([0, *cuts, len(records)]):
+        if begin < end:
+            parts.project(ORIGIN, records[begin:end])
+    assert whole.rows() == parts.rows()
+    lines = {(row["request"], row["attempt"]): row for row in parts.lines()}
+    assert {key: row["user"] for key, row in lines.items()} == {
+        ("a", 0): "u1", ("a", 1): "u1", ("b", 0): "u2", ("d", 0): "u3", ("d", 1): "u3",
+    }  # fmt: skip
+    assert lines["a", 1]["overflow"] == "failed"  # after a local engine had failed
+    assert lines["d", 1]["overflow"] == ""  # after another cloud one
+    assert parts._db.execute("SELECT request FROM decided").fetchall() == [
+        ("e",)
+    ]  # law 10: the others are no more needed
+    assert parts.traffic(0, 1 << 62) == whole.traffic(0, 1 << 62)
+    assert parts.traffic(0, 1 << 62).refused == {"policy_blocked": 1}
+    whole.close()
+    parts.close()
 
 
 def test_an_absurd_report_does_not_stop_the_ledger(tmp_path: Path) -> None:
@@ -175,7 +255,7 @@ def test_law_04_a_projection_kept_equals_one_rebuilt_from_the_journal(tmp_path: 
         )
     )
     for n in range(300):
-        journal.append(decision(str(n)))
+        journal.append(decision(str(n), actor=f"user {n % 7}", tags=(f"k={n % 3}",), findings=("ssn:1:x",)))
         journal.append(outcome(str(n), cost=n))
     journal.close()
     projector.close()
@@ -183,6 +263,9 @@ def test_law_04_a_projection_kept_equals_one_rebuilt_from_the_journal(tmp_path: 
     rebuilt.project(ORIGIN, journal.read())
     assert again.rows() == rebuilt.rows()
     assert sum(row["cost"] for row in rebuilt.sums(("day",))) == sum(range(300))
+    assert {row["names"]: row["cost"] for row in again.sums(("tag:k",))} == {
+        (str(k),): sum(range(k, 300, 3)) for k in range(3)
+    }
     assert again.find("7") == rebuilt.find("7") == [(ORIGIN, 15), (ORIGIN, 16)]
     again.close()
     rebuilt.close()
@@ -224,7 +307,7 @@ def test_law_04_what_the_database_did_not_take_is_read_from_the_journal_again(tm
     until_at(tmp_path / "ledger.db", 3)
     projector.close()
     again = Ledger(tmp_path / "ledger.db")
-    assert [row[3] for row in again.rows()] == ["first", "refused", "after it", "later"]
+    assert [row["request"] for row in again.lines()] == ["first", "refused", "after it", "later"]
     again.close()
 
 
@@ -257,3 +340,34 @@ def test_law_10_a_full_queue_is_made_up_for(tmp_path: Path, monkeypatch: pytest.
     projector.start()
     until_at(tmp_path / "ledger.db", 19)
     projector.close()
+
+
+def test_law_13_a_ledger_made_anew_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    records = numbered(decision("a", actor="u"), outcome("a", cost=3), decision("b"), outcome("b", cost=4))
+    path = tmp_path / "ledger.db"
+    old = Ledger(path)
+    old.project(ORIGIN, numbered(outcome("of another time", cost=9)))
+    old.close()
+    assert rebuild(path, [(ORIGIN, iter(records)), ("i/slot-1", iter(records))]) == 4
+    again = Ledger(path)
+    assert {row["cost"] for row in again.sums(("model",))} == {14}
+    assert again.position("i/slot-1") == 3
+    again.close()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["ledger.db"]
+
+
+def test_law_13_what_cannot_be_read_leaves_the_old_ledger_as_it_was(tmp_path: Path) -> None:
+    def torn() -> Iterable[Any]:
+        yield outcome("a", seq=0)
+        raise OSError("gone")
+
+    path = tmp_path / "ledger.db"
+    old = Ledger(path)
+    old.project(ORIGIN, numbered(outcome("kept", cost=9)))
+    old.close()
+    with pytest.raises(OSError, match="gone"):
+        rebuild(path, [(ORIGIN, torn())])
+    again = Ledger(path)
+    assert [row["request"] for row in again.lines()] == ["kept"]
+    again.close()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["ledger.db"]
