@@ -1,44 +1,88 @@
-"""The thread between a worker and the budget store: it fetches slices ahead of need and settles in batches.
+"""A worker's budgets, on its event loop: reservations out of slices in memory, and their settlement.
 
-The path only decrements slices in memory.  Where a slice is too small the request waits for this thread once
-(an exact grant), which is rare until a budget is nearly spent.  What was spent is settled from the journal's
-records, after they are durable: budget counters are a projection of the log, so a crash between two stores
+The path only decrements slices in memory.  Where a slice is too small the request waits for the store's thread
+(`clerk`) once, for an exact grant, which is rare until a budget is nearly spent.  What was spent is settled from the
+journal's records, after they are durable: budget counters are a projection of the log, so a crash between two stores
 cannot exist.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from compliance.records import Outcome
-from policies.budgets import Account, Book, BudgetStore, Hold, Limit, slice_size, window_id, window_kind
-from proxy.state.sqlite import StoreFailed
+from policies.budgets import REQUESTS, Account, Amounts, Ask, Book, BudgetStore, Granted, Hold, Slice, slice_size
+from policies.scopes import Budget, Who, chain_of, key_of
+from policies.windows import LATE, Window, window_at
+from proxy.auth import Principal
+from proxy.state.charges import spent_by
+from proxy.state.clerk import Clerk, OnAlert
 
-log = logging.getLogger("spillway")
-
-SETTLE_INTERVAL = 0.2  # seconds
-TRIM_INTERVAL = 1.0
-WAIT_SECONDS = 3.0
-"""How long a request may wait for an exact grant before its cloud attempt is given up."""
-QUEUE_LIMIT = 10_000
+WAIT_SECONDS = 5.0
+"""How long a request may wait for a grant before its attempt is given up."""
+REFUSED_SECONDS = 0.02
+"""How long a refusal stands: of a flood past a limit the store is asked once in that time."""
+MAX_CHAINS = 20_000
+"""Callers whose accounts are kept at hand; past it they are all looked up anew."""
+MAX_SLICES = 100_000
+"""Accounts of one worker; a caller past it waits until idle ones are given back (law 10)."""
 
 OutcomeId = tuple[str, int]
 """(request, attempt): which outcome's record is meant."""
 
 
+class Share(Slice):
+    """A slice with the budget that it belongs to.  `seen` and `quiet` are the clerk's."""
+
+    __slots__ = ("also", "budget", "end", "limit", "quiet", "refused", "refused_until", "seen", "start")
+
+    def __init__(self, account: Account, budget: Budget, window: Window, limit: int) -> None:
+        super().__init__(account, budget.unit)
+        self.budget = budget
+        self.limit = limit
+        self.start = window.start
+        self.end = window.end
+        self.also = tuple([(account[0], earlier) for earlier in window.earlier])
+        self.refused = 0  # what was missing and not granted
+        self.refused_until = 0.0  # the loop's clock
+        self.seen = 0
+        self.quiet = 0
+
+
+class Asking:
+    """A grant that is on its way: how much at least, and who waits for it."""
+
+    __slots__ = ("answer", "least")
+
+    def __init__(self, answer: asyncio.Future[int], least: int) -> None:
+        self.answer = answer
+        self.least = least
+
+
+class _Chain:
+    """The slices that one caller's attempts are charged to, until the first of their windows ends."""
+
+    __slots__ = ("principal", "slices", "until")
+
+    def __init__(self, principal: Principal, slices: tuple[Share, ...], until: float) -> None:
+        self.principal = principal
+        self.slices = slices
+        self.until = until
+
+
 class BudgetExceeded(Exception):
     """The limit of an account would be passed."""
 
-    def __init__(self, account: Account, limit: int) -> None:
-        super().__init__(f"the {account[0]} budget of {account[1]} is spent")
-        self.account = account
-        self.limit = limit
+    def __init__(self, share: Share, left: int | None) -> None:
+        super().__init__(f"the {share.account[0]} budget of {share.account[1]} is spent")
+        self.account = share.account
+        self.limit = share.limit
+        self.budget = share.budget
+        self.end = share.end
+        self.left = left  # as far as it is known
 
 
 class BudgetUnavailable(Exception):
@@ -46,58 +90,64 @@ class BudgetUnavailable(Exception):
 
 
 class Leases:
-    """One worker's budgets.  `reserve` and `settle` are for the event loop; the thread is this object's own."""
+    """One worker's budgets.  `reserve` and `settle` are for the event loop.
 
-    def __init__(self, store: BudgetStore, slot: str, limits: Sequence[Limit], loop: asyncio.AbstractEventLoop) -> None:
-        self._store = store
-        self._slot = slot
-        self._limits = {(limit.scope, limit.window): limit.amount for limit in limits}
+    `history(start)` gives the journal's durable records from a sequence on: what counters are restored from.
+    `go_on`: where the store cannot be asked, cloud attempts go on, and what they cost is settled later.
+    """
+
+    def __init__(
+        self,
+        store: BudgetStore,
+        slot: str,
+        budgets: Sequence[Budget],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        history: Callable[[int], Iterable[Any]] | None = None,
+        go_on: bool = False,
+        on_alert: OnAlert | None = None,
+    ) -> None:
+        self._budgets = tuple(budgets)
         self._loop = loop
+        self._go_on = go_on
         self._book = Book()
-        self._asking: dict[Account, asyncio.Future[int]] = {}
-        self._finished: dict[OutcomeId, tuple[Hold, int]] = {}  # over, but not yet durably recorded; and their cost
-        self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue(QUEUE_LIMIT)
-        self._lock = threading.Lock()  # guards the three below
-        self._unsettled: dict[Account, int] = {}
-        self._returned: dict[Account, int] = {}
-        self._upto = -1
-        self._thread = threading.Thread(target=self._run, name="budgets", daemon=True)
-        self._accounts: tuple[int, tuple[Account, ...]] = (-1, ())
-        self._reservations = 0
-        self._seen = 0  # of them at the last look for idle slices
+        self._chains: dict[tuple[str, str, bool], _Chain] = {}
+        self._overrides: Mapping[str, int] = {}
+        self._finished: dict[OutcomeId, tuple[Hold, Amounts]] = {}  # over, not yet durably recorded; and their cost
+        self._clerk = Clerk(store, slot, self, history, on_alert)
+        self.counts_local = any([budget.everywhere for budget in budgets])
         self.overruns = 0  # attempts that cost more than they had reserved
-        self.healthy = True  # the store answered when it was last asked
+
+    @property
+    def healthy(self) -> bool:
+        """The store answered when it was last asked."""
+        return self._clerk.healthy
 
     # --- the path ---------------------------------------------------------------------------------------
 
-    def accounts(self, now: float) -> tuple[Account, ...]:
-        """The accounts that a cloud attempt is charged to at this time (seconds since the epoch)."""
-        hour = int(now) // 3600
-        if self._accounts[0] != hour:
-            at = time.gmtime(now)
-            windows = (at.tm_year, at.tm_mon, at.tm_mday, at.tm_hour)
-            accounts = tuple((scope, window_id(window, windows)) for scope, window in self._limits)
-            self._accounts = (hour, accounts)
-            for account, free in self._book.drop_settled(frozenset(accounts)):
-                self._give_back(account, free)
-        return self._accounts[1]
+    async def reserve(
+        self, principal: Principal, user: str, amounts: Amounts, *, local: bool = False, already: Collection[str] = ()
+    ) -> Hold:
+        """A hold on every account of the caller; raises `BudgetExceeded` or `BudgetUnavailable`.
 
-    async def reserve(self, amount: int) -> Hold:
-        """A hold of `amount` on every account; raises `BudgetExceeded` or `BudgetUnavailable`."""
-        until = self._loop.time() + WAIT_SECONDS
-        while True:
-            accounts = self.accounts(time.time())  # a new window may begin while a grant is waited for
-            held = self._book.reserve(accounts, amount)
-            if isinstance(held, Hold):
-                self._reservations += 1
-                for account in accounts:
-                    self._refill(account)
-                return held
-            if self._loop.time() > until:
-                raise BudgetUnavailable("the budget store did not answer in time")
-            await self._more(held, amount)
+        A local attempt is charged only where a budget counts those, too.  `already` are the labels of what earlier
+        attempts of the same request were charged to: it is one request.
+        """
+        slices = self._slices(principal, user, local, already)
+        held = self._book.reserve(slices, amounts)
+        if type(held) is Hold:
+            for share in slices:
+                if share.free < share.low and share.asking is None:
+                    self._ask(share, 1, amounts[share.unit])
+            return held
+        try:
+            return await self._wait(principal, user, local, already, amounts)
+        except BudgetUnavailable:
+            if not local and not self._go_on:
+                raise
+            return self._book.force(self._slices(principal, user, local, already), amounts)
 
-    def settle(self, hold: Hold, actual: int, outcome: OutcomeId | None = None) -> None:
+    def settle(self, hold: Hold, actual: Amounts, outcome: OutcomeId | None = None) -> None:
         """The attempt's true cost; idempotent.  `outcome` names the record that is about to say so.
 
         What the attempt did not use is free again once that record is durable.  Before, a crash would charge
@@ -106,231 +156,204 @@ class Leases:
         """
         if not self._book.finish(hold):
             return
-        if actual > hold.amount:
+        if actual[0] > hold.amounts[0] or actual[1] > hold.amounts[1]:
             self.overruns += 1
         if outcome is None:
             self._book.clear(hold, actual)
         else:
             self._finished[outcome] = (hold, actual)
 
-    # --- the store's thread -----------------------------------------------------------------------------
+    def accounts(self, principal: Principal, user: str = "", *, local: bool = False) -> tuple[Account, ...]:
+        """The accounts that an attempt of this caller is charged to now."""
+        return tuple([share.account for share in self._slices(principal, user, local, ())])
 
-    def recover(self, records: Iterable[Any], last_seq: int) -> None:
-        """At the start: settle what the journal has beyond what was settled, then take the old slices back."""
-        accounted = self._store.accounted(self._slot)
-        spent: dict[Account, int] = {}
-        for record in records:
-            if record.seq > accounted and isinstance(record, Outcome):
-                _add(spent, record)
-        self._store.account(self._slot, last_seq, spent)
-        self._store.release(self._slot)
+    def _slices(self, principal: Principal, user: str, local: bool, already: Collection[str]) -> Sequence[Share]:
+        now = time.time()
+        chain = self._chains.get((principal.key, user, local))
+        if chain is None or now >= chain.until or chain.principal is not principal:
+            chain = self._chain(principal, user, local, now)
+        if not already:
+            return chain.slices
+        return [share for share in chain.slices if share.unit != REQUESTS or share.label not in already]
 
-    def accounted(self) -> int:
-        """The last record of this slot's journal that is settled."""
-        return self._store.accounted(self._slot)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def on_durable(self, records: list[Any]) -> None:
-        """From the journal's thread: what these records cost will be settled with the next batch."""
-        ended: list[OutcomeId] = []
-        with self._lock:
-            for record in records:
-                if isinstance(record, Outcome) and record.scopes:
-                    _add(self._unsettled, record)
-                    ended.append((record.request, record.attempt))
-            self._upto = records[-1].seq
-        if ended:
-            self._tell(self._clear, ended)
-
-    def close(self) -> None:
-        """Settle what is left, give back what is free, end the thread, close the store.  After the journal's end."""
-        if self._thread.is_alive():
-            self._tasks.put(None)
-            self._thread.join(10)
-        if not self._thread.is_alive():
-            self._store.close()
-
-    def _run(self) -> None:
-        now = time.monotonic()
-        settle_at, trim_at = now + SETTLE_INTERVAL, now + TRIM_INTERVAL
-        while True:
-            now = time.monotonic()
-            if now >= settle_at:  # also while tasks keep coming
-                settle_at = now + SETTLE_INTERVAL
-                self._guarded(self._settle_batch)
-                if now >= trim_at:
-                    trim_at = now + TRIM_INTERVAL
-                    self._guarded(self._look_for_idle)
-            try:
-                task = self._tasks.get(timeout=max(0.0, settle_at - time.monotonic()))
-            except queue.Empty:
+    def _chain(self, principal: Principal, user: str, local: bool, now: float) -> _Chain:
+        who = Who(
+            principal.organisation, principal.team, principal.project, principal.key, user, key_name=principal.name
+        )
+        slices, until = [], float("inf")
+        for name, budget in chain_of(self._budgets, who):
+            if local and not budget.everywhere:
                 continue
-            if task is None:
-                self._guarded(self._end)
-                return
-            self._guarded(task)
+            window = window_at(budget.window, now, budget.zone)
+            slices.append(self._share(name, budget, window))
+            until = min(until, window.end)
+        if len(self._chains) >= MAX_CHAINS:
+            self._chains.clear()
+        chain = self._chains[principal.key, user, local] = _Chain(principal, tuple(slices), until)
+        return chain
 
-    def _guarded(self, task: Callable[[], None]) -> None:
-        try:
-            task()
-        except StoreFailed as error:
-            self._failed(error)
-        else:
-            self.healthy = True
+    def _share(self, name: str, budget: Budget, window: Window) -> Share:
+        account = (name, window.id)
+        share = self._book.slices.get(account)
+        if share is None:
+            if len(self._book.slices) >= MAX_SLICES:
+                raise BudgetUnavailable("there are more accounts than one worker keeps")
+            limit = self._overrides.get(key_of(account), budget.limit)
+            share = self._book.slices[account] = Share(account, budget, window, limit)
+        assert isinstance(share, Share)
+        return share
 
-    def _failed(self, error: StoreFailed) -> None:
-        if self.healthy:  # said once, not five times a second
-            log.warning("%s; cloud spending goes on only with what is set aside here", error)
-        self.healthy = False
+    # --- fetching more ----------------------------------------------------------------------------------
 
-    def _settle_batch(self) -> None:
-        """What was spent, and what is given back.  What the store does not take waits for the next batch."""
-        with self._lock:
-            spent, self._unsettled = self._unsettled, {}
-            returned, self._returned = self._returned, {}
-            upto = self._upto
-        try:
-            if spent:
-                unpaid = self._store.account(self._slot, upto, spent)
-                spent = {}
-                if unpaid:
-                    self._tell(self._forgive, unpaid)
-            for account in list(returned):
-                self._store.give_back(self._slot, account, returned[account])
-                del returned[account]
-        except StoreFailed:
-            with self._lock:
-                _merge(self._unsettled, spent)
-                _merge(self._returned, returned)
-            raise
+    async def _wait(
+        self, principal: Principal, user: str, local: bool, already: Collection[str], amounts: Amounts
+    ) -> Hold:
+        until = self._loop.time() + WAIT_SECONDS
+        while True:
+            slices = self._slices(principal, user, local, already)  # a new window may begin while a grant is waited for
+            held = self._book.reserve(slices, amounts)
+            if type(held) is Hold:
+                return held
+            if self._loop.time() >= until:
+                raise BudgetUnavailable("the budget store did not answer in time")
+            await self._more(slices, amounts, until)
 
-    def _look_for_idle(self) -> None:
-        """Near a limit, what lies idle here would refuse the other workers: all but a small part goes back, and
-        all of it where nothing was reserved since the last look."""
-        idle, self._seen = self._reservations == self._seen, self._reservations
-        for account in self._accounts[1]:
-            limit = self._limit(account)
-            settled, held = self._store.usage(account)
-            keep = slice_size(limit, max(0, limit - settled - held), 0)
-            if idle and keep < slice_size(limit, limit, 0):
-                keep = 0
-            if self._book.free(account) > keep:
-                self._tell(self._trim, account, keep)
+    async def _more(self, slices: Sequence[Share], amounts: Amounts, until: float) -> None:
+        """Wait for grants that are on their way, or ask for exactly what is missing; then the caller tries again."""
+        waits = []
+        for share in slices:
+            amount = amounts[share.unit]
+            if share.free >= amount:
+                continue
+            missing = amount - share.free
+            if amount > share.limit:
+                raise BudgetExceeded(share, None)
+            if missing >= share.refused and self._loop.time() < share.refused_until:
+                raise BudgetExceeded(share, max(0, share.free))
+            asking = share.asking
+            if asking is None:
+                asking = self._ask(share, missing, amount)
+            assert isinstance(asking, Asking)
+            waits.append((share, asking))
+        for share, asking in waits:
+            try:
+                async with asyncio.timeout_at(until):
+                    granted = await asyncio.shield(asking.answer)
+            except TimeoutError:
+                raise BudgetUnavailable("the budget store did not answer in time") from None
+            if not granted and amounts[share.unit] - share.free >= asking.least:
+                share.refused, share.refused_until = asking.least, self._loop.time() + REFUSED_SECONDS
+                raise BudgetExceeded(share, max(0, share.free))
 
-    def _end(self) -> None:
-        self._settle_batch()
-        if not self._book.held():
-            self._store.release(self._slot)  # all is settled, so nothing of the slices is owed
-            return
-        for account in self._accounts[1]:
-            self._trim(account, 0)
-        self._settle_batch()
+    def _ask(self, share: Share, least: int, amount: int) -> Asking:
+        """Fetch more: a usual slice, or what an attempt like this one holds."""
+        share.asking = asking = Asking(self._loop.create_future(), least)
+        want = max(least, amount, slice_size(share.limit, share.unit))
+        self._clerk.ask(share, Ask(share.account, share.limit, want, least, share.also))
+        return asking
 
-    # --- from the store's thread back to the loop -------------------------------------------------------
+    def on_granted(self, answers: Sequence[tuple[Slice, Granted]]) -> None:
+        """From the clerk: slices have grown, or not even their least was left."""
+        for share, granted in answers:
+            share.free += granted.amount
+            share.low = (granted.amount + 1) // 2  # the less there is, the later more is fetched ahead
+            self._answer(share, granted.amount)
 
-    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            pass  # the loop is closed: this worker ends, and its slices with it
+    def on_refused(self, shares: Sequence[Slice], why: str) -> None:
+        """From the clerk: the store could not be asked."""
+        for share in shares:
+            asking = share.asking
+            share.asking = None
+            if isinstance(asking, Asking) and not asking.answer.done():
+                asking.answer.set_exception(BudgetUnavailable(why))
+                asking.answer.exception()  # fetched ahead: perhaps nobody waits for it
 
-    def _clear(self, ended: list[OutcomeId]) -> None:
+    def _answer(self, share: Slice, amount: int) -> None:
+        asking = share.asking
+        share.asking = None
+        if isinstance(asking, Asking) and not asking.answer.done():
+            asking.answer.set_result(amount)
+
+    # --- what else the clerk says -----------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where the `on_` methods must be called."""
+        return self._loop
+
+    @property
+    def book(self) -> Book:
+        """The slices; the clerk only looks at them."""
+        return self._book
+
+    def on_ended(self, ended: Sequence[OutcomeId]) -> None:
+        """The records of these outcomes are durable: what they did not use is free."""
         for outcome in ended:
             if (finished := self._finished.pop(outcome, None)) is not None:
                 self._book.clear(*finished)
 
-    def _forgive(self, unpaid: dict[Account, int]) -> None:
+    def on_unpaid(self, unpaid: Mapping[Account, int]) -> None:
+        """The store has settled what slices could not pay: the debt is gone."""
         for account, amount in unpaid.items():
-            self._book.forgive(account, amount)
+            self._book.add(account, amount)
 
-    def _trim(self, account: Account, keep: int) -> None:
-        if amount := self._book.take(account, keep):
-            self._give_back(account, amount)
+    def on_idle(self, keep: Sequence[tuple[Slice, int]], gone: Sequence[Slice]) -> None:
+        """Give back what is free above these amounts, and forget slices whose window is over, or that nobody uses."""
+        back: dict[Account, int] = {}
+        for share, amount in keep:
+            if taken := self._book.take(share.account, amount):
+                back[share.account] = taken
+        if gone:
+            present = [share for share in gone if self._book.slices.get(share.account) is share]
+            back.update(self._book.drop(present))
+            for share in present:  # held by an attempt that was never recorded: the store has forgotten it by now
+                if isinstance(share, Share) and share.end + LATE <= time.time():
+                    self._book.slices.pop(share.account, None)
+            self._chains.clear()  # they may name what is gone
+        if back:
+            self._clerk.give_back(back)
 
-    def _give_back(self, account: Account, amount: int) -> None:
-        with self._lock:
-            _merge(self._returned, {account: amount})
+    def on_cut_off(self) -> None:
+        """The store has not answered for a while: what is free is given back, as soon as it can be."""
+        if not self._go_on:
+            self.on_idle([(share, 0) for share in self._book.slices.values()], ())
 
-    # --- fetching more ----------------------------------------------------------------------------------
+    def on_window(self, shares: Sequence[Slice]) -> None:
+        """Windows that are about to begin: their first slices are fetched ahead, so that nobody waits for them."""
+        for share in shares:
+            assert isinstance(share, Share)
+            window = window_at(share.budget.window, share.end, share.budget.zone)
+            if window.id == share.account[1] or len(self._book.slices) >= MAX_SLICES:
+                continue
+            following = self._share(share.account[0], share.budget, window)
+            if following.asking is None and not following.free:
+                self._ask(following, 1, 1)
 
-    def _limit(self, account: Account) -> int:
-        return self._limits[account[0], window_kind(account[1])]
+    def on_overrides(self, overrides: Mapping[str, int]) -> None:
+        """An operator has set other limits."""
+        self._overrides = overrides
+        for share in self._book.slices.values():
+            if isinstance(share, Share):
+                share.limit = overrides.get(key_of(share.account), share.budget.limit)
 
-    def _refill(self, account: Account) -> None:
-        """Fetch ahead where less than half a usual slice is free."""
-        limit = self._limit(account)
-        if account not in self._asking and self._book.free(account) < slice_size(limit, limit, 1) // 2:
-            self._ask(account, 1)
+    # --- beginning and end ------------------------------------------------------------------------------
 
-    async def _more(self, account: Account, amount: int) -> None:
-        """Wait for a grant that is on its way, or ask for exactly what is missing; then the caller tries again."""
-        limit = self._limit(account)
-        if amount > limit:
-            raise BudgetExceeded(account, limit)
-        asking = self._asking.get(account)
-        exact = asking is None
-        if asking is None:
-            asking = self._ask(account, amount - self._book.free(account))
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                granted = await asyncio.shield(asking)
-        except TimeoutError:
-            raise BudgetUnavailable("the budget store did not answer in time") from None
-        if exact and not granted:
-            raise BudgetExceeded(account, limit)
+    def recover(self, last_seq: int) -> None:
+        """At the start: settle what the journal has beyond what was settled, then take the old slices back."""
+        self._clerk.recover(last_seq)
 
-    def _ask(self, account: Account, least: int) -> asyncio.Future[int]:
-        asking: asyncio.Future[int] = self._loop.create_future()
-        self._asking[account] = asking
-        limit = self._limit(account)
+    def accounted(self) -> int:
+        """The last record of this slot's journal that is settled."""
+        return self._clerk.accounted()
 
-        def fetch() -> None:
-            try:
-                if self._returned:  # taken back here, but not yet free there: it may be just what is missing
-                    self._settle_batch()
-                settled, held = self._store.usage(account)
-                want = slice_size(limit, max(0, limit - settled - held), least)
-                granted = self._store.grant(self._slot, account, limit, want, least)
-            except StoreFailed as error:
-                self._tell(self._granted, account, asking, 0, error)
-                raise
-            self._tell(self._granted, account, asking, granted, None)
+    def start(self) -> None:
+        self._clerk.start()
 
-        try:
-            self._tasks.put_nowait(fetch)
-        except queue.Full:
-            self._granted(account, asking, 0, StoreFailed("the budget store is far behind"))
-        return asking
+    def on_durable(self, records: list[Any]) -> None:
+        """From the journal's thread: what these records cost will be settled with the next batch."""
+        outcomes = [record for record in records if isinstance(record, Outcome) and record.scopes]
+        self._clerk.spent(spent_by(outcomes), records[-1].seq, [(one.request, one.attempt) for one in outcomes])
 
-    def _granted(
-        self, account: Account, asking: asyncio.Future[int], granted: int, failure: StoreFailed | None
-    ) -> None:
-        self._asking.pop(account, None)
-        if granted and account in self._accounts[1]:
-            self._book.add(account, granted)
-        elif granted:  # its window ended meanwhile
-            self._give_back(account, granted)
-        if not asking.done():
-            if failure is not None:
-                asking.set_exception(BudgetUnavailable(str(failure)))
-                asking.exception()  # fetched ahead: perhaps nobody waits for it
-            else:
-                asking.set_result(granted)
-
-
-def scope_labels(accounts: Iterable[Account]) -> list[str]:
-    """Accounts as records name them: scope|window."""
-    return [f"{scope}|{window}" for scope, window in accounts]
-
-
-def _merge(into: dict[Account, int], amounts: Mapping[Account, int]) -> None:
-    for account, amount in amounts.items():
-        into[account] = into.get(account, 0) + amount
-
-
-def _add(spent: dict[Account, int], record: Outcome) -> None:
-    for label in record.scopes:
-        scope, _, window = label.partition("|")
-        spent[scope, window] = spent.get((scope, window), 0) + record.cost
+    def close(self) -> None:
+        """Settle what is left, give back what is free, end the thread, close the store.  After the journal's end."""
+        self._clerk.close()

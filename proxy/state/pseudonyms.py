@@ -1,7 +1,10 @@
 """The way back from pseudonyms to what they stand for: one encrypted map for each scope, in SQLite.
 
-    scopes(scope, used, version)            when a scope was last used; its version grows with what is added
+    scopes(scope, used, version)            when a scope was last used; its version grows with what is added, from a random
+                                            start: a map that was erased is never taken for its successor
     entries(scope, pseudonym, at, sealed)   one value: AES-256-GCM over its kind and text, bound to scope and pseudonym
+    owners(scope, tenant, subject, ...)     whose data a scope's requests were, as records name them: for erasure
+    forgotten(scope, at)                    erased, so that what was on its way brings no value back
 
 The keys of a scope, one for MACs and one for sealing, are derived from the key file, so that what is on the disk says
 nothing without it.  Scopes that were not used for the time of `keep` are deleted (and overwritten), and count as empty
@@ -20,16 +23,19 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import Struct
 
 from compliance.pseudonyms import Known, Scope, normalised
 from proxy.state.transactions import immediate
 
 BUSY_SECONDS = 5.0
+CUT_SECONDS = 20.0
+"""How long an erasure waits until nobody reads the write-ahead log, so that it can be cut."""
 CACHED_VALUES = 50_000
 """Values of all scopes that are kept in memory; the scopes that were used last.  Of one scope, all or none."""
 TOUCH = 3600.0
@@ -45,11 +51,32 @@ CREATE INDEX IF NOT EXISTS scopes_used ON scopes (used);
 CREATE TABLE IF NOT EXISTS entries (
     scope TEXT NOT NULL, pseudonym TEXT NOT NULL, at INTEGER NOT NULL, sealed BLOB NOT NULL,
     PRIMARY KEY (scope, pseudonym)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owners (
+    scope TEXT NOT NULL, tenant TEXT NOT NULL, subject TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (scope, tenant, subject)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forgotten (scope TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
 class PseudonymsFailed(Exception):
     """The map cannot be read or written now: nothing is redacted, so what would have been stays local."""
+
+
+class Owner(Struct, frozen=True):
+    """Whose data a scope holds, as the log's records name them."""
+
+    tenant: str = ""
+    subject: str = ""  # a pseudonym
+
+
+class Map(Struct, frozen=True):
+    """One scope's map and an owner of it; `first` and `last` use by that owner, in seconds since the epoch."""
+
+    scope: str
+    tenant: str
+    subject: str
+    first: int
+    last: int
 
 
 class PseudonymTaken(Exception):
@@ -124,8 +151,8 @@ class PseudonymStore:
         with self._lock, self._failing():
             return self._of(identity)
 
-    def keep(self, scope: Scope) -> None:
-        """Write down what an exchange added; returns when it is on the disk.
+    def keep(self, scope: Scope, owner: Owner | None = None) -> None:
+        """Write down what an exchange added, and whose it was; returns when it is on the disk.
 
         Raises `PseudonymsFailed`, `PseudonymTaken`.
         """
@@ -133,13 +160,21 @@ class PseudonymStore:
         with self._lock, self._failing():
             if not added:
                 row = self._db.execute("SELECT used FROM scopes WHERE scope = ?", (identity,)).fetchone()
-                if row is None or row[0] > now - min(TOUCH, self._keep / 4):
+                fresh = row is None or row[0] > now - min(TOUCH, self._keep / 4)
+                if fresh and (row is None or owner is None or self._owned(identity, owner, now)):
                     return
             with immediate(self._db) as db:
                 self._expire(db, identity, now)
+                if scope.known and self._was_forgotten(db, identity, scope.known[0].pseudonym):
+                    raise PseudonymTaken  # while the exchange went on: it begins again, without what was erased
+                if owner is not None:
+                    db.execute(
+                        "INSERT INTO owners VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last",
+                        (identity, owner.tenant, owner.subject, int(now), int(now)),
+                    )
                 db.execute(
-                    "INSERT INTO scopes VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET used = excluded.used, version = version + ?",
-                    (identity, int(now), 1 if added else 0),
+                    "INSERT INTO scopes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET used = excluded.used, version = version + ?",
+                    (identity, int(now), int.from_bytes(os.urandom(6), "big"), 1 if added else 0),
                 )
                 count = db.execute("SELECT count(*) FROM entries WHERE scope = ?", (identity,)).fetchone()[0]
                 if count + len(added) > self._values:
@@ -148,6 +183,58 @@ class PseudonymStore:
                     self._insert(db, identity, one, at)  # it expired while the exchange went on: it goes on, too
                 for at, one in enumerate(added, count):
                     self._insert(db, identity, one, at)
+
+    @staticmethod
+    def _was_forgotten(db: sqlite3.Connection, identity: str, pseudonym: str) -> bool:
+        """Was the scope erased since somebody knew of this value in it?"""
+        row = db.execute(
+            """SELECT 1 FROM forgotten WHERE scope = ? AND NOT EXISTS
+               (SELECT 1 FROM entries WHERE entries.scope = forgotten.scope AND pseudonym = ?)""",
+            (identity, pseudonym),
+        ).fetchone()
+        return row is not None
+
+    def _owned(self, identity: str, owner: Owner, now: float) -> bool:
+        """Is it known already that the scope is this owner's, up to about now?"""
+        row = self._db.execute(
+            "SELECT last FROM owners WHERE scope = ? AND tenant = ? AND subject = ?",
+            (identity, owner.tenant, owner.subject),
+        ).fetchone()
+        return row is not None and row[0] > now - min(TOUCH, self._keep / 4)
+
+    # --- erasure ------------------------------------------------------------------------------------------
+
+    def maps(self, *, tenant: str = "", subject: str = "") -> list[Map]:
+        """The maps that hold a subject's data, or a tenant's: a row for each owner.  Raises `PseudonymsFailed`."""
+        with self._lock, self._failing():
+            rows = self._db.execute(
+                """SELECT scope, tenant, subject, first, last FROM owners WHERE scope IN
+                   (SELECT scope FROM owners WHERE (? != '' AND tenant = ?) OR (? != '' AND subject = ?)) ORDER BY scope""",
+                (tenant, tenant, subject, subject),
+            ).fetchall()
+            return [Map(*row) for row in rows]
+
+    def forget(self, scopes: Iterable[str]) -> int:
+        """Erase these scopes' maps; how many there were.  Returns when no copy is left in the file or beside it.
+
+        Raises `PseudonymsFailed`, also where that cannot be said.
+        """
+        forgotten = 0
+        with self._lock, self._failing():
+            now = int(self._clock())
+            for identity in scopes:
+                with immediate(self._db) as db:
+                    forgotten += db.execute("DELETE FROM scopes WHERE scope = ?", (identity,)).rowcount
+                    db.execute("DELETE FROM entries WHERE scope = ?", (identity,))
+                    db.execute("DELETE FROM owners WHERE scope = ?", (identity,))
+                    db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (identity, now))
+                self._forget(identity)
+            until = time.monotonic() + CUT_SECONDS
+            while self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > until:
+                    raise PseudonymsFailed("the maps are deleted, but the write-ahead log is in use and may hold a copy")
+                time.sleep(0.02)
+        return forgotten
 
     def close(self) -> None:
         with self._lock:
@@ -219,6 +306,7 @@ class PseudonymStore:
         if row is not None and row[0] <= now - self._keep:
             db.execute("DELETE FROM entries WHERE scope = ?", (identity,))
             db.execute("DELETE FROM scopes WHERE scope = ?", (identity,))
+            db.execute("DELETE FROM owners WHERE scope = ?", (identity,))
             self._forget(identity)
 
     def _purge(self) -> None:
@@ -233,6 +321,7 @@ class PseudonymStore:
             self._purged = now
         if expired:
             with immediate(self._db) as db:
+                db.execute("DELETE FROM forgotten WHERE at <= ?", (int(now - self._keep),))
                 for (identity,) in expired:
                     self._expire(db, identity, now)
 

@@ -1,8 +1,10 @@
 """The budget store over SQLite: one file, several worker processes, full sync.
 
-    accounts(scope, window, settled)                 what was spent, as the journals say
-    slices(slot, scope, window, outstanding)         what is set aside for a worker
-    slots(slot, accounted)                           up to which record a slot's journal is settled
+    shares(scope, window, slot, settled, outstanding)   of each account and worker: what was spent, as its journal says,
+                                                        and what is set aside for it
+    slots(slot, accounted)                              up to which record a slot's journal is settled
+    overrides(what, amount)                             limits that an operator set at run time
+    claims(what, until)                                 alerts that some worker has taken
 
 Every call is one transaction that takes the write lock at its start (BEGIN IMMEDIATE), so that reading what
 remains and setting it aside cannot be torn apart.
@@ -12,34 +14,48 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from policies.budgets import Account
+from policies.budgets import Account, Ask, Granted, StoreFailed, granted
+from policies.windows import expires
 from proxy.state.transactions import immediate
 
 BUSY_SECONDS = 5.0
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS accounts (
-    scope TEXT NOT NULL, window TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0 CHECK (settled >= 0),
-    PRIMARY KEY (scope, window)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS slices (
-    slot TEXT NOT NULL, scope TEXT NOT NULL, window TEXT NOT NULL, outstanding INTEGER NOT NULL CHECK (outstanding >= 0),
-    PRIMARY KEY (slot, scope, window)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shares (
+    scope TEXT NOT NULL, window TEXT NOT NULL, slot TEXT NOT NULL,
+    settled INTEGER NOT NULL DEFAULT 0 CHECK (settled >= 0), outstanding INTEGER NOT NULL DEFAULT 0 CHECK (outstanding >= 0),
+    PRIMARY KEY (scope, window, slot)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outstanding_by_slot ON shares (slot) WHERE outstanding > 0;
 CREATE TABLE IF NOT EXISTS slots (slot TEXT PRIMARY KEY, accounted INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS overrides (what TEXT PRIMARY KEY, amount INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (what TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
 """
-_USAGE = """
-SELECT coalesce((SELECT settled FROM accounts WHERE scope = ? AND window = ?), 0),
-       coalesce((SELECT sum(outstanding) FROM slices WHERE scope = ? AND window = ?), 0)
+_EARLIER = """
+INSERT INTO shares SELECT scope, window, '', settled, 0 FROM accounts WHERE true
+    ON CONFLICT DO UPDATE SET settled = settled + excluded.settled;
+INSERT INTO shares SELECT scope, window, slot, 0, outstanding FROM slices WHERE true
+    ON CONFLICT DO UPDATE SET outstanding = outstanding + excluded.outstanding;
+DROP TABLE accounts;
+DROP TABLE slices;
 """
-
-
-class StoreFailed(Exception):
-    """The store cannot be used now: no cloud money is granted."""
+"""A file of the first version kept what was settled in `accounts`, and what was set aside in `slices`."""
+_SPENT = """
+INSERT INTO shares VALUES (?, ?, ?, ?, 0)
+    ON CONFLICT DO UPDATE SET settled = settled + excluded.settled
+"""
+_SET_ASIDE = """
+INSERT INTO shares VALUES (?, ?, ?, 0, ?)
+    ON CONFLICT DO UPDATE SET outstanding = outstanding + excluded.outstanding
+"""
+_ACCOUNTED = "INSERT INTO slots VALUES (?, ?) ON CONFLICT DO UPDATE SET accounted = excluded.accounted"
+_ONE = "WHERE scope = ? AND window = ? AND slot = ?"
 
 
 class SQLiteBudgets:
-    """See `policies.budgets.BudgetStore`.  Amounts are pico-dollars: a 64-bit integer holds nine million dollars.
+    """See `policies.budgets.BudgetStore`.  Amounts fit 64 bits: nine million dollars in pico-dollars.
 
     One thread at a time may use an object: its connection has one transaction.
     """
@@ -52,64 +68,115 @@ class SQLiteBudgets:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
+            self._take_over()
 
-    def grant(self, slot: str, account: Account, limit: int, want: int, least: int) -> int:
+    def grant(self, slot: str, asks: Sequence[Ask]) -> list[Granted]:
+        found = []
         with self._transaction() as db:
-            settled, held = db.execute(_USAGE, (*account, *account)).fetchone()
-            granted = min(want, limit - int(settled) - int(held))
-            if granted < least or granted <= 0:
-                return 0
-            db.execute(
-                "INSERT INTO slices VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET outstanding = outstanding + excluded.outstanding",
-                (slot, *account, granted),
-            )
-            return granted
+            for ask in asks:
+                settled, held = _figures(db, ask.account, ask.also)
+                amount = granted(ask, ask.limit - settled - held)
+                if amount:
+                    db.execute(_SET_ASIDE, (*ask.account, slot, amount))
+                found.append(Granted(amount, settled, held + amount))
+        return found
 
-    def give_back(self, slot: str, account: Account, amount: int) -> None:
+    def give_back(self, slot: str, amounts: Mapping[Account, int]) -> None:
         with self._transaction() as db:
-            self._reduce(db, slot, account, amount)
+            for account, amount in amounts.items():
+                _reduce(db, slot, account, amount)
 
     def account(self, slot: str, upto: int, spent: Mapping[Account, int]) -> dict[Account, int]:
         unpaid: dict[Account, int] = {}
         with self._transaction() as db:
+            if upto <= _accounted(db, slot):
+                return {}
             for account, amount in spent.items():
-                db.execute(
-                    "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET settled = settled + excluded.settled",
-                    (*account, amount),
-                )
-                if missing := self._reduce(db, slot, account, amount):
+                db.execute(_SPENT, (*account, slot, amount))
+                if missing := _reduce(db, slot, account, amount):
                     unpaid[account] = missing
-            db.execute(
-                "INSERT INTO slots VALUES (?, ?) ON CONFLICT DO UPDATE SET accounted = excluded.accounted", (slot, upto)
-            )
+            db.execute(_ACCOUNTED, (slot, upto))
         return unpaid
 
     def accounted(self, slot: str) -> int:
         with self._failing():
-            row = self._db.execute("SELECT accounted FROM slots WHERE slot = ?", (slot,)).fetchone()
-        return -1 if row is None else int(row[0])
+            return _accounted(self._db, slot)
 
     def release(self, slot: str) -> None:
         with self._transaction() as db:
-            db.execute("DELETE FROM slices WHERE slot = ?", (slot,))
+            db.execute("UPDATE shares SET outstanding = 0 WHERE slot = ? AND outstanding > 0", (slot,))
 
-    def usage(self, account: Account) -> tuple[int, int]:
-        with self._failing():  # one statement, so that nothing is settled between the two figures
-            row = self._db.execute(_USAGE, (*account, *account)).fetchone()
-        return int(row[0]), int(row[1])
+    def usage(self, accounts: Sequence[Account]) -> list[tuple[int, int]]:
+        with self._failing():  # a statement an account, so that nothing is settled between its two figures
+            return [_figures(self._db, account) for account in accounts]
+
+    def hold(self, slot: str, outstanding: Mapping[Account, int]) -> None:
+        with self._transaction() as db:
+            for account, amount in outstanding.items():
+                db.execute(f"UPDATE shares SET outstanding = min(outstanding, ?) {_ONE}", (amount, *account, slot))
+
+    def restore(self, slot: str, upto: int, spent: Mapping[Account, int], outstanding: Mapping[Account, int]) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM shares WHERE slot = ?", (slot,))
+            for account, amount in spent.items():
+                db.execute(_SPENT, (*account, slot, amount))
+            for account, amount in outstanding.items():
+                db.execute(_SET_ASIDE, (*account, slot, amount))
+            db.execute(_ACCOUNTED, (slot, upto))
+
+    def claim(self, what: str, until: int) -> bool:
+        with self._transaction() as db:
+            db.execute("DELETE FROM claims WHERE until < ?", (int(time.time()),))
+            return db.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (what, until)).rowcount == 1
+
+    def overrides(self) -> dict[str, int]:
+        with self._failing():
+            return {str(what): int(amount) for what, amount in self._db.execute("SELECT what, amount FROM overrides")}
+
+    def override(self, what: str, limit: int | None) -> None:
+        with self._transaction() as db:
+            if limit is None:
+                db.execute("DELETE FROM overrides WHERE what = ?", (what,))
+            else:
+                db.execute(
+                    "INSERT INTO overrides VALUES (?, ?) ON CONFLICT DO UPDATE SET amount = excluded.amount",
+                    (what, limit),
+                )
+
+    def holders(self) -> list[str]:
+        """Slots that something is set aside for."""
+        with self._failing():
+            rows = self._db.execute("SELECT DISTINCT slot FROM shares WHERE outstanding > 0 ORDER BY slot").fetchall()
+        return [str(slot) for (slot,) in rows]
+
+    def current(self, windows: Collection[str]) -> dict[Account, tuple[int, int]]:
+        marks = ", ".join("?" * len(windows))
+        with self._failing():
+            rows = self._db.execute(
+                f"SELECT scope, window, sum(settled), sum(outstanding) FROM shares WHERE window IN ({marks}) GROUP BY 1, 2",
+                tuple(windows),
+            ).fetchall()
+        return {(str(scope), str(window)): (int(settled), int(held)) for scope, window, settled, held in rows}
+
+    def purge(self, now: int) -> None:
+        with self._failing():
+            rows = self._db.execute("SELECT DISTINCT window FROM shares").fetchall()
+        gone = [(window,) for (window,) in rows if expires(str(window)) <= now]
+        if gone:
+            with self._transaction() as db:
+                db.executemany("DELETE FROM shares WHERE window = ?", gone)
 
     def close(self) -> None:
         self._db.close()
 
-    def _reduce(self, db: sqlite3.Connection, slot: str, account: Account, amount: int) -> int:
-        """What the slice could not pay.  Never below zero: an attempt that cost more than was set aside has been
-        charged in `settled` all the same."""
-        where = "WHERE slot = ? AND scope = ? AND window = ?"
-        row = db.execute(f"SELECT outstanding FROM slices {where}", (slot, *account)).fetchone()
-        outstanding = int(row[0]) if row else 0
-        left = max(0, outstanding - amount)
-        db.execute(f"UPDATE slices SET outstanding = ? {where}", (left, slot, *account))
-        return max(0, amount - outstanding)
+    def _take_over(self) -> None:
+        there = "SELECT 1 FROM sqlite_master WHERE name = 'accounts'"
+        if self._db.execute(there).fetchone() is None:
+            return
+        with immediate(self._db) as db:
+            if db.execute(there).fetchone() is not None:  # another process may have been first
+                for statement in _EARLIER.split(";"):
+                    db.execute(statement)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -122,3 +189,28 @@ class SQLiteBudgets:
             yield
         except (sqlite3.Error, OverflowError) as error:  # overflow: an amount of more than 64 bits
             raise StoreFailed(f"the budget store {self._path.name} failed: {type(error).__name__}") from None
+
+
+def _figures(db: sqlite3.Connection, account: Account, also: Sequence[Account] = ()) -> tuple[int, int]:
+    """(settled, held) over all slots, of a rolling window over its buckets."""
+    marks = ", ?" * len(also)
+    row = db.execute(
+        f"SELECT sum(settled), sum(outstanding) FROM shares WHERE scope = ? AND window IN (?{marks})",
+        (*account, *(window for _, window in also)),
+    ).fetchone()
+    return int(row[0] or 0), int(row[1] or 0)
+
+
+def _accounted(db: sqlite3.Connection, slot: str) -> int:
+    row = db.execute("SELECT accounted FROM slots WHERE slot = ?", (slot,)).fetchone()
+    return -1 if row is None else int(row[0])
+
+
+def _reduce(db: sqlite3.Connection, slot: str, account: Account, amount: int) -> int:
+    """What the slice could not pay.  Never below zero: an attempt that cost more than was set aside has been
+    charged in `settled` all the same."""
+    row = db.execute(f"SELECT outstanding FROM shares {_ONE}", (*account, slot)).fetchone()
+    outstanding = int(row[0]) if row else 0
+    if outstanding:
+        db.execute(f"UPDATE shares SET outstanding = ? {_ONE}", (max(0, outstanding - amount), *account, slot))
+    return max(0, amount - outstanding)

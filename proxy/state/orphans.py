@@ -1,0 +1,81 @@
+"""Slices of worker slots that are not started any more: their logs say what of them was spent.
+
+A slot that died keeps what was set aside for it until its log is replayed at its next start.  Where fewer workers
+start than before it has none, and the budgets that it took slices of would refuse until their windows end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import asdict
+
+from compliance.journal import read
+from compliance.records import Decision, Outcome
+from policies.budgets import Account
+from policies.windows import expires
+from proxy.state.charges import add, charges, spent_by
+from proxy.state.sqlite import SQLiteBudgets
+
+log = logging.getLogger("spillway")
+
+
+def settle_orphans(store: SQLiteBudgets, logs: Path, started: Sequence[str]) -> list[str]:
+    """Settle what the logs of other slots have, and take back what they do not hold; the slots.
+
+    An attempt without an outcome may have cost its whole hold, which stays held until the slot is started again.
+    """
+    settled = []
+    for slot in store.holders():
+        directory = logs / slot
+        if slot in started or not (directory / "lock").exists() or not _free(directory / "lock"):
+            continue
+        records = list(read(directory))
+        if not records:
+            continue
+        now = time.time()
+        live = {account: amount for account, amount in spent_by(records).items() if expires(account[1]) > now}
+        held = {account: amount for account, amount in _open(records).items() if expires(account[1]) > now}
+        store.restore(slot, records[-1].seq, live, held)
+        settled.append(slot)
+    if settled:
+        log.info("settled the budgets of worker slots that are not started any more: %s", ", ".join(settled))
+    return settled
+
+
+def _open(records: Sequence[Any]) -> dict[Account, int]:
+    """What attempts without an outcome hold."""
+    waiting = {(one.request, one.attempt): one for one in records if isinstance(one, Decision) and one.scopes}
+    for record in records:
+        if isinstance(record, Outcome):
+            waiting.pop((record.request, record.attempt), None)
+    held: dict[Account, int] = {}
+    for decision in waiting.values():
+        add(held, charges(_interrupted(decision)))
+    return held
+
+
+def _interrupted(decision: Decision) -> Outcome:
+    """The outcome that the slot's next start would write."""
+    fields = asdict(decision)
+    given: dict[str, Any] = {
+        name: fields.get(name, "" if kind == "str" else () if kind.startswith("tuple") else 0)
+        for name, kind in Outcome.__annotations__.items()
+    }
+    given.pop("kind")
+    return Outcome(**{**given, "cost": decision.hold, "ending": "interrupted"})
+
+
+def _free(lock: Path) -> bool:
+    """No process writes this slot's log."""
+    try:
+        with open(lock, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False
