@@ -30,26 +30,35 @@ class Checkpoint(Struct, frozen=True):
 
 def sign(origin: str, size: int, root: bytes, key: Ed25519PrivateKey) -> bytes:
     """A signed note over a checkpoint."""
-    text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
-    signature = key_hash(origin, key.public_key()) + key.sign(text.encode())
-    return f"{text}\n— {origin} {base64.b64encode(signature).decode()}\n".encode()
+    return sign_text(origin, f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n", key)
+
+
+def sign_text(name: str, text: str, key: Ed25519PrivateKey) -> bytes:
+    """A signed note over a text, which ends with a line end."""
+    signature = key_hash(name, key.public_key()) + key.sign(text.encode())
+    return f"{text}\n— {name} {base64.b64encode(signature).decode()}\n".encode()
 
 
 def open_note(note: bytes, name: str, key: Ed25519PublicKey) -> Checkpoint:
     """The checkpoint of a note, once its signature by `key` is verified; raises `BadNote`."""
-    text, separator, signatures = note.decode("utf-8", "replace").partition("\n\n")
+    return _parse(open_text(note, name, key))
+
+
+def open_text(note: bytes, name: str, key: Ed25519PublicKey) -> str:
+    """The text of a note, once its signature by `key` is verified; raises `BadNote`."""
+    text, separator, signatures = note.decode("utf-8", "replace").rpartition("\n\n")
     text += "\n"
     expected = key_hash(name, key)
-    for line in signatures.splitlines() if separator else ():
+    for line in signatures.split("\n") if separator else ():
         parts = line.split(" ")
         if len(parts) == 3 and parts[0] == "—" and parts[1] == name:
-            signature = base64.b64decode(parts[2])
+            signature = _decoded(parts[2])
             if signature[:4] == expected:
                 try:
                     key.verify(signature[4:], text.encode())
                 except InvalidSignature:
                     raise BadNote("the signature does not fit") from None
-                return _parse(text)
+                return text
     raise BadNote("there is no signature by the expected key")
 
 
@@ -57,7 +66,18 @@ def _parse(text: str) -> Checkpoint:
     lines = text.split("\n")
     if len(lines) < 4 or not lines[1].isdigit():
         raise BadNote("not a checkpoint: origin, size and root are its first three lines")
-    return Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2]))
+    return Checkpoint(lines[0], int(lines[1]), _decoded(lines[2]))
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 in its one canonical form."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise BadNote("not base64") from None
+    if base64.b64encode(raw).decode() != text:
+        raise BadNote("not canonical base64")
+    return raw
 
 
 def key_hash(name: str, key: Ed25519PublicKey) -> bytes:

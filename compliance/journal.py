@@ -5,19 +5,24 @@ write and one sync, at most every `group_window` seconds while nobody waits, at 
 it tells the event loop once for the whole group.  Every second under traffic, and at the end, a checkpoint of
 the tree is signed (C2SP tlog-checkpoint, a signed note with Ed25519).
 
-On disk, in the slot's directory: `segment-<first seq>.jsonl` (a record a line), `checkpoints` (signed notes,
-the newest last), `frontier.json` (where the newest checkpoint stood, so that opening reads only what came
-after), `key.pub` (the verifier's key), `lock`.
+On disk, in the slot's directory: segments (a record a line; `compliance.segments`), of which only the open one
+changes, `checkpoints` (signed notes, the newest last), `frontier.json` (where the newest checkpoint stood, so that
+opening reads only what came after), `key.pub` (the verifier's key), `lock`.
+
+A disk that is full, read-only or failing: whoever waits is told at once, and nothing that would have to wait is
+taken.  What has happened already (outcomes, refusals, local requests whose records may lag) is kept in memory,
+within a bound, and written as soon as the disk takes it, in its sequence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import errno
 import fcntl
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,35 +31,37 @@ from typing import IO, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from compliance import checkpoints
+from compliance import checkpoints, notes
 from compliance.merkle import Frontier, leaf_hash
-from compliance.records import Decision, Outcome, Record, decode, encode
+from compliance.model import LOCAL
+from compliance.records import Decision, Outcome, Record, Refused, decode, encode
+from compliance.recovery import JournalDamaged as JournalDamaged
+from compliance.recovery import JournalError as JournalError
+from compliance.recovery import Recovery
+from compliance.segments import read_lines as read_lines
+from compliance.segments import segment_starts as segment_starts
+from compliance.writing import OpenSegment
 
 SEGMENT_RECORDS = 10_000
+SEGMENT_AGE = 86_400 * 1_000_000
+"""Microseconds that a segment stays open after its first record."""
 MAX_PENDING = 65_536
 GROUP_WINDOW = 0.004  # seconds
 GROUP_RECORDS = 256
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT = 60.0
-_NOTE_TAIL = 8192
-"""Bytes that hold the last whole checkpoint."""
-_NOTE_END = re.compile("^— .*\n\n".encode(), re.MULTILINE)
-
-
-class JournalError(Exception):
-    """The log cannot take what it should: nothing may leave (law 2)."""
+LAG = 1.0
+"""Seconds that local requests may run ahead of their records; past it they wait for them."""
+RETRY = 0.25
+"""Seconds between two tries to write what could not be written."""
 
 
 class JournalLocked(JournalError):
     """Another process writes this slot."""
 
 
-class JournalDamaged(JournalError):
-    """The files are not what the last signed checkpoint says."""
-
-
 class JournalFailed(JournalError):
-    """Writing failed; the disk may be full or read-only.  Nothing is acknowledged from here on."""
+    """Writing fails; the disk may be full or read-only.  Nothing is acknowledged until it works again."""
 
 
 class JournalFull(JournalError):
@@ -71,11 +78,19 @@ class Journal:
         self._lock_file = lock
         self._window: float = options.get("group_window", GROUP_WINDOW)
         self._group: int = options.get("group_records", GROUP_RECORDS)
-        self._segment_records: int = options.get("segment_records", SEGMENT_RECORDS)
         self._max_pending: int = options.get("max_pending", MAX_PENDING)
-        self._sync: Callable[[int], None] = options.get("sync", os.fdatasync)
+        self._segment = OpenSegment(
+            directory,
+            options.get("sync", os.fdatasync),
+            records=options.get("segment_records", SEGMENT_RECORDS),
+            age=options.get("segment_age", SEGMENT_AGE),
+        )
         self._clock: Callable[[], int] = options.get("clock", time.time_ns)
+        self._lag = int(options.get("lag", LAG) * 1_000_000)
+        self._retry: float = options.get("retry", RETRY)
+        self._strict: bool = options.get("durable_local", False)  # local requests wait for their record, too
         self._on_durable: list[Callable[[list[Record]], None]] = []
+        self._on_trouble: list[Callable[[str | None], None]] = []
         self._lock = threading.Lock()  # of all that both threads touch; held for moments
         self._condition = threading.Condition(self._lock)  # the writer waits here
         self._pending: list[Record] = []
@@ -84,7 +99,11 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._last_at = 0
+        self._written_at = 0  # of the newest record that is on the disk
+        self._oldest_at = 0  # of the oldest record that is not durable; 0: there is none
+        self._dropped = 0  # refusals that memory had no room for
         self._failure: str | None = None
+        self._torn_note = False
         self._checkpoint_due = 0.0
         self._frontier = Frontier()
         self._checkpointed = 0
@@ -93,11 +112,10 @@ class Journal:
         self.cut_bytes = 0
         self.interrupted: list[Decision] = []
         self.clean = True  # the last writer stopped cleanly
+        self.dropped = 0  # refusals that were not recorded, because the disk was full for long
+        self.may_miss = 0  # microseconds: of local requests, one stretch so long that the last writer may have lost
         self.durable_seq = -1
         self.next_seq = 0
-        self._file: IO[bytes] | None = None
-        self._file_records = 0
-        self._offset = 0
         self._thread = threading.Thread(target=self._run, name=f"journal {origin}", daemon=True)
 
     # --- opening ----------------------------------------------------------------------------------------
@@ -105,8 +123,11 @@ class Journal:
     @classmethod
     def open(cls, directory: Path, *, origin: str, key: Ed25519PrivateKey, **options: Any) -> Journal:
         """Lock the slot, cut off a torn last line, recompute the tree since the last checkpoint, start the thread."""
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = open(directory / "lock", "a")  # noqa: SIM115  held until close
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = open(directory / "lock", "a")  # noqa: SIM115  held until close
+        except OSError as error:
+            raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,89 +136,30 @@ class Journal:
         journal = cls(directory, origin, key, lock, **options)
         try:
             journal._recover()
-            (directory / "key.pub").write_text(checkpoints.verifier_key(origin, key.public_key()) + "\n")
+            _keep(directory / "key.pub", checkpoints.verifier_key(origin, key.public_key()) + "\n")
             journal._thread.start()
-        except (OSError, JournalError) as error:
+        except OSError as error:
             lock.close()
-            if isinstance(error, OSError):
-                raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
+            raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
+        except BaseException:
+            lock.close()
             raise
         return journal
 
     def _recover(self) -> None:
-        _cut_torn_note(self.directory / "checkpoints")
-        segments = self._segments()
-        mark = self._load_mark()
-        self._frontier = Frontier(mark["size"], [bytes.fromhex(h) for h in mark["frontier"]])
-        if self._frontier.root().hex() != mark["root"]:
-            raise JournalDamaged("frontier.json does not fit its own root")
-        self._checkpointed = mark["size"]
-        self._last_kind = mark["last_kind"]
-        self._last_at = mark["last_at"]
-        there = 0
-        for path in segments:
-            first = int(path.stem.removeprefix("segment-"))
-            if path == segments[-1] or first + self._segment_records > self._frontier.size:
-                there = self._replay(path, first, is_last=path == segments[-1])
-        if there < self._checkpointed:
-            raise JournalDamaged(f"the log has {there} records, its checkpoint says {self._checkpointed}")
+        found = Recovery(self.directory, self.origin, self._key.public_key())
+        self._frontier, self._checkpointed, self._last_kind = found.frontier, found.checkpointed, found.last_kind
+        self._last_at, self.cut_bytes, self.clean = found.last_at, found.cut_bytes, found.clean
+        self._written_at = self._last_at
         self.next_seq = self._frontier.size
         self.durable_seq = self.next_seq - 1
-        self.clean = self._last_kind in ("stopped", "")
-        open_decisions: dict[tuple[str, int], Decision] = {}
-        for record in read(self.directory, mark["oldest_open"]):
-            if isinstance(record, Decision):
-                open_decisions[record.request, record.attempt] = record
-            elif isinstance(record, Outcome):
-                open_decisions.pop((record.request, record.attempt), None)
-        self.interrupted = list(open_decisions.values())
-        self._open = {key: decision.seq for key, decision in open_decisions.items()}
-        if segments:
-            self._file = open(segments[-1], "r+b", buffering=0)  # noqa: SIM115
-            self._file.seek(0, os.SEEK_END)
-            self._offset = self._file.tell()
-            self._file_records = self.next_seq - int(segments[-1].stem.removeprefix("segment-"))
-
-    def _replay(self, path: Path, first: int, *, is_last: bool) -> int:
-        """Hash what came after the checkpoint; cut a torn tail off the last segment.  The sequence after its last record."""
-        with open(path, "r+b") as file:
-            seq = first
-            good = 0
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                if seq >= self._frontier.size:
-                    self._frontier.append(leaf_hash(line[:-1]))
-                    record = decode(line[:-1])
-                    self._last_kind = record.kind
-                    self._last_at = max(self._last_at, record.at)
-                seq += 1
-                good += len(line)
-            file.seek(0, os.SEEK_END)
-            if file.tell() > good:
-                if not is_last:
-                    raise JournalDamaged(f"{path.name} is torn in the middle of the log")
-                self.cut_bytes = file.tell() - good
-                file.truncate(good)
-                os.fsync(file.fileno())
-        return seq
-
-    def _load_mark(self) -> dict[str, Any]:
-        path = self.directory / "frontier.json"
-        if not path.exists():
-            return {
-                "size": 0,
-                "frontier": [],
-                "root": Frontier().root().hex(),
-                "last_kind": "",
-                "last_at": 0,
-                "oldest_open": 0,
-            }
-        mark: dict[str, Any] = json.loads(path.read_text())
-        return mark
-
-    def _segments(self) -> list[Path]:
-        return sorted(self.directory.glob("segment-*.jsonl"))
+        if not self.clean:
+            lag = self._lag if found.lag_us is None else found.lag_us
+            self.may_miss = min(lag, max(0, self._clock() // 1000 - self._last_at))
+        self.interrupted = found.interrupted
+        self._open = {(decision.request, decision.attempt): decision.seq for decision in found.interrupted}
+        if found.segment is not None:
+            self._segment.resume(found.segment, self.next_seq)
 
     # --- the path's side --------------------------------------------------------------------------------
 
@@ -209,11 +171,27 @@ class Journal:
     def healthy(self) -> bool:
         return self._failure is None
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the log cannot be written now, in words for the operator; None: it can."""
+        return self._failure
+
+    @property
+    def behind(self) -> bool:
+        """Is the oldest record that is not on the disk older than local requests may run ahead?"""
+        oldest = self._oldest_at
+        return oldest != 0 and self._last_at - oldest > self._lag
+
+    @property
+    def unwritten(self) -> int:
+        """Records that are not on the disk."""
+        return self.next_seq - self.durable_seq - 1
+
     def append(self, record: Any) -> int:
         """Queue a record; its sequence number.  Raises `JournalFailed` or `JournalFull`, and then keeps nothing."""
         with self._lock:
             if self._failure is not None:
-                raise JournalFailed(self._failure)
+                self._admit(record)
             if len(self._pending) >= self._max_pending:
                 raise JournalFull("the log's queue is full")
             if self._closing:
@@ -224,10 +202,23 @@ class Journal:
                 record.at = self._last_at  # the clock was set back; the log's time is not
             else:
                 self._last_at = record.at
+            if not self._oldest_at:
+                self._oldest_at = record.at
             self._pending.append(record)
             if seq == self.durable_seq + 1 or len(self._pending) == self._group:
                 self._condition.notify()
         return seq
+
+    def _admit(self, record: Any) -> None:
+        """While the log cannot be written: memory takes what has happened, and nothing that must be durable."""
+        assert self._failure is not None
+        if not isinstance(record, (Outcome, Refused)):
+            local = isinstance(record, Decision) and record.boundary == LOCAL and not self._strict
+            if not local or (self._oldest_at and record.at - self._oldest_at > self._lag):
+                raise JournalFailed(self._failure)
+        if not isinstance(record, Outcome) and len(self._pending) * 2 >= self._max_pending:
+            self._dropped += isinstance(record, Refused)
+            raise JournalFull("the log's queue is full")  # the other half is for the outcomes of what was taken
 
     async def wait_durable(self, seq: int) -> None:
         """Until record `seq` is on the disk; raises `JournalFailed`."""
@@ -248,34 +239,50 @@ class Journal:
         """`callback(records)` in the writer's thread after each group; it must be quick and must not raise."""
         self._on_durable.append(callback)
 
+    def on_trouble(self, callback: Callable[[str | None], None]) -> None:
+        """`callback(why)` in the writer's thread when the log cannot be written any more; `callback(None)` when it can."""
+        self._on_trouble.append(callback)
+
     def read(self, start: int = 0) -> Iterator[Any]:
         """Records from `start` on, as they are on the disk."""
         return read(self.directory, start, stop=self.durable_seq + 1)
 
     def close(self) -> None:
-        """Write what waits, sign a last checkpoint, release the lock."""
+        """Write what waits, sign a last checkpoint, release the lock; `JournalFailed` where records could not be written."""
         with self._condition:
             self._closing = True
             self._condition.notify()
         self._thread.join()
-        if self._file is not None:
-            self._file.close()
+        self._segment.close()
         self._lock_file.close()
+        if self._failure is not None:
+            lost = self.unwritten
+            left = f"{lost} records are lost" if lost else "its newest records are not signed"
+            raise JournalFailed(f"{self._failure}; {left}")
 
     # --- the writer's side ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
             batch, closing = self._gather()
+            idle = not batch and not closing
             try:
+                if self._failure is not None:
+                    self._segment.mend()
                 if batch:
                     self._write(batch)
+                    self._announce(batch)
+                    batch = []
                 self._maybe_checkpoint(closing)
+                if idle and self._segment.old(self._clock() // 1000):
+                    self._segment.seal(self._frontier.size)
             except OSError as error:
-                self._fail(error, len(batch))
-                return
-            if batch:
-                self._announce(batch)
+                self._fail(error, batch)
+                if closing:
+                    return
+                continue
+            if self._failure is not None:
+                self._recovered()
             if closing and not self._pending:
                 return
 
@@ -283,8 +290,14 @@ class Journal:
         """What to write now: at once where somebody waits, else after the window, so that a group gathers."""
         condition = self._condition
         with condition:
+            if self._failure is not None:
+                condition.wait_for(lambda: self._closing, self._retry)
+                batch, self._pending = self._pending, []
+                return batch, self._closing
             while not self._pending and not self._closing:
-                if not condition.wait(CHECKPOINT_INTERVAL) and self._frontier.size > self._checkpointed:
+                if not condition.wait(CHECKPOINT_INTERVAL) and (
+                    self._frontier.size > self._checkpointed or self._segment.old(self._clock() // 1000)
+                ):
                     return [], False
             if not self._waiting and not self._closing and len(self._pending) < self._group:
                 condition.wait_for(
@@ -295,70 +308,70 @@ class Journal:
             return batch, self._closing
 
     def _write(self, batch: list[Record]) -> None:
-        lines = [encode(record) for record in batch]
+        """Raises `OSError`; then what stands in the tree (`_frontier`) is on the disk, and nothing else counts."""
         start = 0
-        while start < len(lines):
-            if self._file is None or self._file_records >= self._segment_records:
-                self._next_segment(self._frontier.size)
-            assert self._file is not None
-            part = lines[start : start + self._segment_records - self._file_records]
-            data = memoryview(b"\n".join(part) + b"\n")
-            while data:  # a full disk takes a part, and refuses at the next write
-                data = data[self._file.write(data) :]
-            self._sync(self._file.fileno())
-            self._offset = self._file.tell()
-            for line in part:
+        while start < len(batch):
+            room = self._segment.room(self._frontier.size, batch[start].at)  # type: ignore[attr-defined]
+            part = batch[start : start + room]
+            lines = [encode(record) for record in part]
+            self._segment.write(lines)
+            for line in lines:
                 self._frontier.append(leaf_hash(line))
-            self._file_records += len(part)
+            self._follow(part)
             start += len(part)
-        for record in batch:
+
+    def _follow(self, part: list[Record]) -> None:
+        for record in part:
             if isinstance(record, Decision):
                 self._open[record.request, record.attempt] = record.seq
             elif isinstance(record, Outcome):
                 self._open.pop((record.request, record.attempt), None)
-        self._last_kind = batch[-1].kind  # type: ignore[attr-defined]  # every record has one
-
-    def _next_segment(self, first: int) -> None:
-        if self._file is not None:
-            self._file.close()
-        path = self.directory / f"segment-{first:012d}.jsonl"
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
-        self._file_records = 0
-        self._offset = 0
-        directory = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        self._last_kind = part[-1].kind  # type: ignore[attr-defined]  # every record has one
+        self._written_at = part[-1].at  # type: ignore[attr-defined]
 
     def _maybe_checkpoint(self, closing: bool) -> None:
         now = time.monotonic()
         if self._frontier.size == self._checkpointed or (now < self._checkpoint_due and not closing):
             return
-        self._checkpoint_due = now + CHECKPOINT_INTERVAL
         root = self._frontier.root()
-        note = checkpoints.sign(self.origin, self._frontier.size, root, self._key)
-        with open(self.directory / "checkpoints", "ab") as file:
-            file.write(note + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._sign(root)
+        self._checkpoint_due = now + CHECKPOINT_INTERVAL
+        self._checkpointed = self._frontier.size
+        with contextlib.suppress(OSError):  # a short cut for the next start, which hashes more without it
+            self._leave_mark(root)
+
+    def _leave_mark(self, root: bytes) -> None:
         mark = {
             "size": self._frontier.size,
             "frontier": [h.hex() for h in self._frontier.hashes],
             "root": root.hex(),
             "last_kind": self._last_kind,
-            "last_at": self._last_at,
+            "last_at": self._written_at,
             "oldest_open": next(iter(self._open.values()), self._frontier.size),
+            "lag_us": self._lag,
         }
         part = self.directory / "frontier.json.part"
         part.write_text(json.dumps(mark))
         part.replace(self.directory / "frontier.json")
-        self._checkpointed = self._frontier.size
+
+    def _sign(self, root: bytes) -> None:
+        """Append a checkpoint; half of one must not stay before the next."""
+        path = self.directory / "checkpoints"
+        if self._torn_note:
+            notes.cut_torn(path)
+        self._torn_note = True
+        with open(path, "ab", buffering=0) as file:
+            note = checkpoints.sign(self.origin, self._frontier.size, root, self._key) + b"\n"
+            if file.write(note) < len(note):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        self._torn_note = False
 
     def _announce(self, batch: list[Record]) -> None:
         """Tell the event loop once for the whole group, and whoever projects the log."""
         self.durable_seq = batch[-1].seq  # type: ignore[attr-defined]
         with self._condition:
+            self._oldest_at = self._pending[0].at if self._pending else 0  # type: ignore[attr-defined]
             ready = [waiter for seq, waiter in self._waiters if seq <= self.durable_seq]
             self._waiters = [entry for entry in self._waiters if entry[0] > self.durable_seq]
         if ready and self._loop is not None:
@@ -366,21 +379,35 @@ class Journal:
         for callback in self._on_durable:
             callback(batch)
 
-    def _fail(self, error: OSError, lost: int) -> None:
-        """Take back a half-written group, so that the log still verifies; refuse everything from here on."""
+    def _fail(self, error: OSError, batch: list[Record]) -> None:
+        """Tell whoever waits, and keep the rest for the next try.  What was half-written is cut off before that."""
+        written = self._frontier.size
+        if done := [record for record in batch if record.seq < written]:  # type: ignore[attr-defined]
+            self._announce(done)
         reason = f"the audit log cannot be written ({error.strerror or type(error).__name__})"
-        try:
-            if self._file is not None:
-                self._file.truncate(self._offset)
-        except OSError:
-            reason += "; its last line may be torn"
         with self._condition:
-            self._failure = reason
+            first, self._failure = self._failure is None, reason
+            self._pending[:0] = batch[len(done) :]
+            self._oldest_at = self._pending[0].at if self._pending else 0  # type: ignore[attr-defined]
             waiters = [waiter for _, waiter in self._waiters]
             self._waiters.clear()
-            self._pending.clear()
+            self._waiting = 0
+        try:
+            self._segment.cut()
+        except OSError:
+            pass  # it is tried again before anything is written
         if waiters and self._loop is not None:
             self._call(_reject, waiters, reason)
+        if first:
+            for callback in self._on_trouble:
+                callback(reason)
+
+    def _recovered(self) -> None:
+        with self._condition:
+            self._failure, dropped, self._dropped = None, self._dropped, 0
+        self.dropped += dropped
+        for callback in self._on_trouble:
+            callback(None)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
@@ -388,19 +415,13 @@ class Journal:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _cut_torn_note(path: Path) -> None:
-    """Cut off a checkpoint that a crash left unfinished: the next one must not run together with it."""
-    if not path.exists():
+def _keep(path: Path, text: str) -> None:
+    """Write a small file where it does not say so already; on a full disk the old one stays whole."""
+    if path.exists() and path.read_text() == text:
         return
-    with open(path, "r+b") as file:
-        start = max(0, file.seek(0, os.SEEK_END) - _NOTE_TAIL)
-        file.seek(start)
-        tail = file.read()
-        whole = [match.end() for match in _NOTE_END.finditer(tail)]
-        end = start + whole[-1] if whole else start
-        if end < start + len(tail) and (whole or start == 0):
-            file.truncate(end)
-            os.fsync(file.fileno())
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _resolve(waiters: list[asyncio.Future[None]]) -> None:
@@ -418,31 +439,6 @@ def _reject(waiters: list[asyncio.Future[None]], reason: str) -> None:
 def read(directory: Path, start: int = 0, *, stop: int | None = None) -> Iterator[Any]:
     """Records of a slot's directory from `start` on, up to `stop` (not included), without opening it for writing."""
     return map(decode, read_lines(directory, start, stop=stop))
-
-
-def read_lines(directory: Path, start: int = 0, *, stop: int | None = None) -> Iterator[bytes]:
-    """The same records as they are stored: canonical lines, without their line ends."""
-    segments = sorted(directory.glob("segment-*.jsonl"))
-    for number, path in enumerate(segments):
-        seq = int(path.stem.removeprefix("segment-"))
-        if number + 1 < len(segments) and int(segments[number + 1].stem.removeprefix("segment-")) <= start:
-            continue
-        with open(path, "rb") as file:
-            for line in file:
-                if (stop is not None and seq >= stop) or not line.endswith(b"\n"):
-                    return
-                if seq >= start:
-                    yield line[:-1]
-                seq += 1
-
-
-def segment_starts(directory: Path) -> Iterator[tuple[int, bytes]]:
-    """(sequence, first record's line) of each segment that holds a record, oldest first: where to begin to read."""
-    for path in sorted(directory.glob("segment-*.jsonl")):
-        with open(path, "rb") as file:
-            line = file.readline()
-        if line.endswith(b"\n"):
-            yield int(path.stem.removeprefix("segment-")), line[:-1]
 
 
 def slots(directory: Path) -> list[Path]:

@@ -16,13 +16,14 @@ from msgspec import Struct
 from compliance.journal import read_lines, segment_starts
 
 LATEST = (1 << 62) - 1
-_EXACT = ("tenant", "project", "key", "action", "rule", "request", "ending")
+EXACT = ("tenant", "project", "key", "actor", "subject", "action", "rule", "request", "ending", "kind")
 
 
 class Query(Struct, frozen=True, kw_only=True):
     """What is looked for: begin <= time < end (microseconds since the epoch), and for each field any of its values.
 
     `target` also takes an engine's name for all of its models, `finding` a type found in the request or the answer.
+    `kind` is attempt, or a record's kind.
     """
 
     begin: int = 0
@@ -30,20 +31,23 @@ class Query(Struct, frozen=True, kw_only=True):
     tenant: tuple[str, ...] = ()
     project: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
+    actor: tuple[str, ...] = ()
+    subject: tuple[str, ...] = ()
     action: tuple[str, ...] = ()
     rule: tuple[str, ...] = ()
     finding: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     request: tuple[str, ...] = ()
     ending: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
 
     def chosen(self) -> dict[str, tuple[str, ...]]:
         """The fields that choose, besides the time."""
-        return {name: getattr(self, name) for name in (*_EXACT, "finding", "target") if getattr(self, name)}
+        return {name: getattr(self, name) for name in (*EXACT, "finding", "target") if getattr(self, name)}
 
     def matches(self, row: Row) -> bool:
         """Is this row wanted, whatever its time?"""
-        if any((wanted := getattr(self, name)) and getattr(row, name) not in wanted for name in _EXACT):
+        if any((wanted := getattr(self, name)) and getattr(row, name) not in wanted for name in EXACT):
             return False
         if self.target and row.target not in self.target and row.target.partition("/")[0] not in self.target:
             return False
@@ -65,14 +69,23 @@ class Row(Struct, kw_only=True):
     project: str = ""
     key: str = ""
     actor: str = ""
+    subject: str = ""
     surface: str = ""
     model: str = ""
     target: str = ""
     boundary: str = ""
-    action: str = ""
+    provider: str = ""
+    region: str = ""
+    contract: str = ""
+    purpose: str = ""
+    action: str = ""  # of an event, what was done
     rule: str = ""
+    rule_version: str = ""
     policy: str = ""
-    findings: tuple[str, ...] = ()  # type:count:path, of the request, then of the answer
+    health: bool = False
+    findings: tuple[str, ...] = ()  # type:count:path and more, of the request, then of the answer
+    answered: int = 0  # how many of the findings, the last ones, are of the answer
+    redacted: tuple[str, ...] = ()  # kind:count
     ending: str = ""  # as an outcome's; refused; open, where no outcome is recorded yet
     error: str = ""  # an outcome's, or a refusal's code
     status: int = 0
@@ -80,26 +93,29 @@ class Row(Struct, kw_only=True):
     output: int = 0
     cost: int = 0  # pico-dollars
     total_us: int = 0
+    sent: str = ""  # yes; no: the connection was never opened; maybe: nothing tells. Of an attempt
 
 
-_SHARED = frozenset(Row.__struct_fields__) - {"origin", "seqs"}
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_DONE = ("change", "command", "step", "state")
+"""Fields of events that say what was done."""
+_SHARED = frozenset(Row.__struct_fields__) - {"origin", "seqs", "sent", "answered"}
+decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def rows(directory: Path, query: Query, *, origin: str = "", stop: int | None = None) -> Iterator[Row]:
     """The rows of one slot's log that are wanted, as they end; those without an outcome come last."""
     pending: dict[tuple[str, int], Row] = {}
     for line in read_lines(directory, _start(directory, query.begin), stop=stop):
-        record = _decode(line)
+        record = decode(line)
         if record["at"] >= query.end and not pending:
             return
         kind = record["kind"]
         if kind == "outcome":
             row = pending.pop((record["request"], record["attempt"]), None)
             if row is not None:
-                _end(row, record)
+                end(row, record)
         elif query.begin <= record["at"] < query.end:
-            row = _begin(origin, record)
+            row = begin(origin, record)
             if kind == "decision":
                 pending[row.request, row.attempt] = row
                 row = None
@@ -114,27 +130,32 @@ def _start(directory: Path, begin: int) -> int:
     """Where to begin to read: the last segment that began before the period."""
     start = 0
     for seq, line in segment_starts(directory) if begin else ():
-        if _decode(line)["at"] >= begin:
+        if decode(line)["at"] >= begin:
             break
         start = seq
     return start
 
 
-def _begin(origin: str, record: dict[str, Any]) -> Row:
+def begin(origin: str, record: dict[str, Any]) -> Row:
+    """The row of a record that is no outcome."""
     row = Row(origin=origin, seqs=(record["seq"],), **{name: record[name] for name in _SHARED & record.keys()})
     row.findings = tuple(row.findings)
+    row.redacted = tuple(row.redacted)
     if row.kind == "decision":
-        row.kind, row.ending = "attempt", "open"
+        row.kind, row.ending, row.sent = "attempt", "open", "maybe"
     elif row.kind == "refused":
         row.ending, row.error = "refused", record["code"]
-    elif row.kind == "key_changed":
-        row.action = record["change"]
+    elif not row.action:
+        row.action = str(next((record[name] for name in _DONE if record.get(name)), ""))
     return row
 
 
-def _end(row: Row, record: dict[str, Any]) -> None:
+def end(row: Row, record: dict[str, Any]) -> None:
+    """An attempt's row with its outcome."""
     row.seqs = (*row.seqs, record["seq"])
     row.findings = (*row.findings, *record["findings"])
+    row.answered = len(record["findings"])
     for name in ("ending", "error", "status", "input", "output", "cost", "total_us"):
         setattr(row, name, record[name])
+    row.sent = "yes" if record["connect_us"] else "maybe" if record["ending"] == "interrupted" else "no"
     row.input += record["cache_read"] + record["cache_write_5m"] + record["cache_write_1h"]

@@ -121,7 +121,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> bool:
     """Does `proof` show that `leaf` is entry `index` of the tree of `size` with root `expected`?  (RFC 9162, 2.1.3.2)"""
-    if not 0 <= index < size:
+    if not 0 <= index < size or len(leaf) != 32:
         return False
     node, last, result = index, size - 1, leaf
     for sibling in proof:
@@ -157,7 +157,7 @@ def _subproof(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[bytes
 
 def verify_consistency(first: int, first_root: bytes, second: int, second_root: bytes, proof: Sequence[bytes]) -> bool:
     """Is the tree of `first` leaves a prefix of the tree of `second`?  (RFC 9162, 2.1.4.2)"""
-    if first == second:
+    if first == second > 0:
         return not proof and first_root == second_root
     if not 0 < first < second or not proof:
         return False

@@ -19,6 +19,8 @@ from compliance import evidence, verify
 from compliance.evidence import EvidenceError, export
 from compliance.journal import Journal, read_lines
 from compliance.lookup import Query, Row, rows
+from compliance.roster import sign_roster
+from compliance.segments import segments
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -155,24 +157,34 @@ def test_a_log_that_began_after_the_auditors_visit_is_anchored_by_the_key_of_the
     other = write_logs(tmp_path / "other", key=Ed25519PrivateKey.generate(), runs=1)[0]
     shutil.copytree(logs[1], tmp_path / "audit" / "slot-0")
     shutil.copytree(logs[2], tmp_path / "audit" / "slot-1")
+    sign_roster(tmp_path / "audit", "inst", KEY)
     for path in (tmp_path / "pack", tmp_path / "audit"):
         assert verify.verify_directory(path, since=kept).status == verify.VERIFIED
     shutil.copytree(other, tmp_path / "audit" / "cli")  # signed by somebody else
     report = verify.verify_directory(tmp_path / "audit", since=kept)
     assert [slot.anchored for slot in report.slots] == [False, True, True]
-    assert report.status == verify.UNANCHORED
+    assert report.status == verify.NOT_VERIFIED
+    assert "not the key that signed the roster" in verify.words(report)
+    for name in verify.ROSTER:
+        (tmp_path / "audit" / name).unlink()
+    report = verify.verify_directory(tmp_path / "audit", since=kept)
+    assert [slot.anchored for slot in report.slots] == [False, True, True]
+    assert report.status == verify.UNANCHORED and "roster: none" in verify.words(report)
 
 
 def test_a_log_that_the_auditor_saw_and_that_is_gone_is_missed(logs: list[Path], tmp_path: Path) -> None:
     kept = b"".join(verify.read_notes(log / "checkpoints")[-1] + b"\n" for log in logs)
-    export(logs[:2], tmp_path / "pack", key=KEY, query=Query())
     shutil.copytree(logs[0].parent, tmp_path / "audit", ignore=shutil.ignore_patterns("slot-1"))
+    shutil.copytree(tmp_path / "audit", tmp_path / "fewer", ignore=shutil.ignore_patterns("roster*"))
+    fewer = sorted(key.parent for key in (tmp_path / "fewer").glob("*/key.pub"))
+    export(fewer, tmp_path / "pack", key=KEY, query=Query())
     for path in (tmp_path / "pack", tmp_path / "audit"):
         report = verify.verify_directory(path, since=kept)
         assert (report.status, report.missing) == (verify.NOT_VERIFIED, ["inst/slot-1"])
         assert "its log is not here" in verify.words(report)
-    with pytest.raises(EvidenceError, match="inst/slot-1 is of no log here"):
-        export(logs[:2], tmp_path / "no", key=KEY, query=Query(), since=kept)
+    for given, since in ((logs[:2], b""), (fewer, kept)):
+        with pytest.raises(EvidenceError, match="names inst/slot-1, and its log is not among these"):
+            export(given, tmp_path / "no", key=KEY, query=Query(), since=since)
 
 
 def test_no_pack_is_made_of_what_does_not_fit(logs: list[Path], tmp_path: Path) -> None:
@@ -190,7 +202,8 @@ def test_no_pack_is_made_of_what_does_not_fit(logs: list[Path], tmp_path: Path) 
     assert (tmp_path / "full" / "file").read_text() == "mine"
     refused("cannot be used", out=tmp_path / "full" / "file" / "below")
     shutil.copytree(logs[1], tmp_path / "slot-0")
-    segment = tmp_path / "slot-0" / "segment-000000000025.jsonl"
+    segment = segments(tmp_path / "slot-0")[1].path
+    segment.chmod(0o600)
     segment.write_bytes(segment.read_bytes().replace(b'"allow"', b'"block"', 1))
     refused("not what its checkpoint says", [tmp_path / "slot-0"])
     notes = tmp_path / "slot-0" / "checkpoints"
@@ -200,6 +213,7 @@ def test_no_pack_is_made_of_what_does_not_fit(logs: list[Path], tmp_path: Path) 
 
 def test_what_no_checkpoint_covers_yet_is_counted_and_left_out(tmp_path: Path) -> None:
     (log,) = [log for log in write_logs(tmp_path / "audit") if log.name == "slot-0"]
+    (tmp_path / "audit" / "roster").unlink()
     notes = verify.read_notes(log / "checkpoints")
     (log / "checkpoints").write_bytes(b"".join(note + b"\n" for note in notes[:4]) + notes[4][:50])
     (slot,) = export([log], tmp_path / "pack", key=KEY, query=Query())
@@ -211,6 +225,7 @@ def test_what_no_checkpoint_covers_yet_is_counted_and_left_out(tmp_path: Path) -
 def test_what_nobody_signed_is_not_verified_by_a_fingerprint(tmp_path: Path) -> None:
     """Without its checkpoints a log could hold anything under the right key's name."""
     log = write_logs(tmp_path / "audit", runs=1)[1]
+    (tmp_path / "audit" / "roster").unlink()
     fingerprint = verify.verify_directory(log).slots[0].fingerprint
     (log / "checkpoints").unlink()
     report = verify.verify_directory(log, fingerprint=fingerprint)
@@ -243,6 +258,6 @@ def test_the_steps_of_the_docstring_are_the_steps_of_the_code() -> None:
     source = (ROOT / "compliance" / "verify.py").read_text()
     assert verify.__doc__ is not None
     code = source.partition(verify.__doc__)[2]
-    for name in re.findall(r"^    (P?\d)\. ", verify.__doc__, re.MULTILINE):
+    for name in re.findall(r"^    (P?\d+)\. ", verify.__doc__, re.MULTILINE):
         assert re.search(rf"# (?:[^\n]*[ ,])?{name}[a-z]?[.,:]", code), name
-    assert len(re.findall(r"^    (P?\d)\. ", verify.__doc__, re.MULTILINE)) == 15
+    assert len(re.findall(r"^    (P?\d+)\. ", verify.__doc__, re.MULTILINE)) == 19

@@ -1,12 +1,18 @@
-"""Known vectors of RFC 6962 (those of the certificate-transparency reference implementation), and proofs."""
+"""Known vectors of RFC 6962 and of the C2SP formats, published by their reference implementations, and proofs."""
 
 from __future__ import annotations
 
+import base64
+import random
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from tests_records import decision, outcome
 
-from compliance.checkpoints import BadNote, key_hash, open_note, sign, verifier_key
+from compliance import verify
+from compliance.checkpoints import BadNote, key_hash, open_note, open_text, sign, sign_text, verifier_key
 from compliance.merkle import (
     EMPTY_ROOT,
     Frontier,
@@ -45,6 +51,87 @@ def test_known_roots() -> None:
         frontier.append(leaf_hash(leaf))
         assert frontier.root().hex() == expected
     assert node_hash(b"N123", b"N456").hex() == "aa217fe888e47007fa15edab33c2b492a722cb106c64667fc2b044444de66bbb"
+
+
+# (leaf, index, size, path, root) and (first, root, second, root, path) of the trees over LEAVES: the proofs that
+# transparency-dev/merkle publishes as test data (testdata/inclusion, testdata/consistency)
+_L0, _N01, _N47 = ROOTS[0], ROOTS[1], "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4"
+_L1, _N23 = (
+    "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+    "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+)
+_L4, _N67 = (
+    "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+)
+_N45, _L6 = (
+    "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+    "b08693ec2e721597130641e8211e7eedccb4c26413963eee6c1e2ed16ffb1a5f",
+)
+_L2, _L5 = (
+    "0298d122906dcfc10892cb53a73992fc5b9f493ea4c9badb27b791b4127a7fe7",
+    "4271a26be0d8a84f0bd54c8c302e7cb3a3b5d1fa6780a40bcce2873477dab658",
+)
+INCLUSION = [
+    (_L0, 0, 1, [], ROOTS[0]), (_L0, 0, 8, [_L1, _N23, _N47], ROOTS[7]), (_L5, 5, 8, [_L4, _N67, ROOTS[3]], ROOTS[7]),
+    (_L2, 2, 3, [_N01], ROOTS[2]), (_L1, 1, 5, [_L0, _N23, _L4], ROOTS[4]),
+]  # fmt: skip
+CONSISTENCY = [
+    (1, ROOTS[0], 1, ROOTS[0], []), (1, ROOTS[0], 8, ROOTS[7], [_L1, _N23, _N47]), (6, ROOTS[5], 8, ROOTS[7], [_N45, _N67, ROOTS[3]]),
+    (2, ROOTS[1], 5, ROOTS[4], [_N23, _L4]), (6, ROOTS[5], 7, ROOTS[6], [_N45, _L6, ROOTS[3]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("leaf", "index", "size", "path", "whole"), INCLUSION)
+def test_known_inclusion_proofs(leaf: str, index: int, size: int, path: list[str], whole: str) -> None:
+    proof = [bytes.fromhex(node) for node in path]
+    leaves = [leaf_hash(data) for data in LEAVES[:size]]
+    assert inclusion_proof(leaves, index) == Tree(b"".join(leaves)).inclusion(index) == proof
+    for check in (verify_inclusion, verify._included):
+        given = bytes.fromhex(leaf), index, size, proof, bytes.fromhex(whole)
+        assert check(*given)
+        for wrong in _wrong(given):
+            assert not check(*wrong), wrong
+    assert not verify_inclusion(b"", 0, 1, [], b"") and not verify._included(b"", 0, 1, [], b"")
+
+
+@pytest.mark.parametrize(("first", "before", "second", "after", "path"), CONSISTENCY)
+def test_known_consistency_proofs(first: int, before: str, second: int, after: str, path: list[str]) -> None:
+    proof = [bytes.fromhex(node) for node in path]
+    leaves = [leaf_hash(data) for data in LEAVES[:second]]
+    assert consistency_proof(leaves, first) == Tree(b"".join(leaves)).consistency(first) == proof
+    for check in (verify_consistency, verify._consistent):
+        given = first, bytes.fromhex(before), second, bytes.fromhex(after), proof
+        assert check(*given)
+        for wrong in _wrong(given):
+            assert not check(*wrong), wrong
+        assert not check(0, EMPTY_ROOT, 0, EMPTY_ROOT, [])
+
+
+def _wrong(given: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """The mutations of the same test data: other numbers and hashes, nodes too many, too few, and in another order."""
+    for position, value in enumerate(given):
+        others: list[Any] = []
+        if isinstance(value, bytes):
+            others = [b"", bytes(32), value[:31], value[:31] + bytes([value[31] ^ 16]), EMPTY_ROOT]
+        elif isinstance(value, list):
+            others = [
+                [*value, b""],
+                [*value, bytes(32)],
+                [bytes(32), *value],
+                [*value, given[-1] if isinstance(given[-1], bytes) else given[3]],
+            ]
+            others += (
+                [value[:-1], value[1:], [*value, *value], value[::-1]] if len(value) > 1 else [[]] if value else []
+            )
+            others += [[*value[:i], bytes([node[0] ^ 16]) + node[1:], *value[i + 1 :]] for i, node in enumerate(value)]
+        elif position == 1:
+            others = [-1, value ^ 1, 1 << 63]
+        else:  # sizes near to the right one may have a path of the same form
+            others = [-1, 0, 1 << 63]
+        for other in others:
+            if other != value:
+                yield (*given[:position], other, *given[position + 1 :])
 
 
 @pytest.mark.parametrize("size", range(1, 20))
@@ -88,13 +175,54 @@ def test_a_checkpoint_is_a_signed_note() -> None:
 
 def test_the_verifier_key_of_the_signed_note_specification() -> None:
     """The example of C2SP signed-note: name, hash and key as the specification's reference code makes them."""
-    import base64
-
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     text = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
-    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(text.split("+", 2)[2])[1:])
-    assert verifier_key("PeterNeumann", public) == text
+    assert verifier_key("PeterNeumann", public_key(text)) == text
+
+
+def public_key(text: str) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(base64.b64decode(text.split("+", 2)[2])[1:])
+
+
+def test_published_notes_are_verified() -> None:
+    """Of golang.org/x/mod/sumdb/note, and the checkpoint of C2SP tlog-checkpoint as sum.golang.org signed it."""
+    peter = public_key("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")
+    text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
+    signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
+    note = f"{text}\n— PeterNeumann {signature}\n".encode()
+    assert open_text(note, "PeterNeumann", peter) == text
+    assert verify._verified(note, "PeterNeumann", peter) == text.split("\n")[:-1]
+    with pytest.raises(BadNote):
+        open_note(note, "PeterNeumann", peter)  # no checkpoint
+    google = public_key("sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8")
+    root_ = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I="
+    signature = "Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8="
+    note = f"go.sum database tree\n20852163\n{root_}\n\n— sum.golang.org {signature}\n".encode()
+    opened = open_note(note, "sum.golang.org", google)
+    assert (opened.origin, opened.size, opened.root) == ("go.sum database tree", 20_852_163, base64.b64decode(root_))
+    assert verify._verified(note, "sum.golang.org", google)[1] == "20852163"
+    for at in range(len(note)):
+        for bit in (1, 32):
+            changed = note[:at] + bytes([note[at] ^ bit]) + note[at + 1 :]
+            with pytest.raises((BadNote, ValueError)):
+                open_note(changed, "sum.golang.org", google)
+            with pytest.raises(verify.Broken):
+                verify._verified(changed, "sum.golang.org", google)
+
+
+def test_signatures_of_others_are_passed_over_and_a_text_may_have_empty_lines() -> None:
+    """C2SP signed-note: unknown signatures are ignored, and the last empty line is where the text ends."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    other = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+    text = "one\n\n— not a signature\n\ntwo\n"
+    note = sign_text("a/log", text, key)
+    witnessed = note.replace(
+        "— a/log".encode(), sign_text("a/witness", text, other).split(b"\n\n")[-1] + "— a/log".encode()
+    )
+    for signed in (note, witnessed):
+        assert open_text(signed, "a/log", key.public_key()) == text
+        assert verify._verified(signed, "a/log", key.public_key()) == text.split("\n")[:-1]
+    with pytest.raises(BadNote):
+        open_text(note, "a/witness", other.public_key())
 
 
 def test_records_are_canonical_as_they_are_encoded() -> None:
@@ -117,3 +245,16 @@ def test_a_whole_tree_proves_what_the_definitions_prove() -> None:
             tree.inclusion(wrong)
         with pytest.raises(IndexError):
             tree.consistency(wrong + 1)
+
+
+def test_the_verifiers_tree_grows_by_any_steps_to_the_same_root() -> None:
+    dice = random.Random(1)
+    for _ in range(200):
+        tree, leaves = verify._Tree(), [leaf_hash(bytes([dice.randrange(256)])) for _ in range(dice.randrange(140))]
+        done = 0
+        while done < len(leaves):
+            step = dice.choice((1, 1, 2, 3, 8, dice.randrange(1, 70)))
+            tree.extend(b"".join(leaves[done : done + step]))
+            done = min(done + step, len(leaves))
+            assert (tree.size, tree.root()) == (done, root(leaves[:done]))
+        assert tree.root() == root(leaves)

@@ -1,0 +1,230 @@
+"""One request in words: who asked for what, what was found, what was decided and why, and how it ended.  Pure.
+
+Records are taken as they are stored, so that kinds which another part or a later version writes are told as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy.meaning import dollars
+
+Fields = Mapping[str, Any]
+Rule = Callable[[str, str], str]
+_REASONS = "boundary|unredactable|pseudonyms|unhealthy|capability|context|saturated|unpriced|untranslatable|size|outranked|scan_failed"
+_VETO = re.compile(rf"(.+?):({_REASONS})(?::(.*))?")
+_WHY_NOT = {
+    "boundary": "neither the rules nor the key let it go there",
+    "unredactable": "it could not be redacted",
+    "pseudonyms": "the map of pseudonyms could not be kept",
+    "unhealthy": "it was not healthy",
+    "capability": "it cannot do what was asked for",
+    "context": "the prompt was too long for it",
+    "saturated": "it was busy",
+    "unpriced": "it has no price",
+    "untranslatable": "the request has no form that it understands",
+    "size": "another size of model was asked for",
+    "outranked": "another one came first",
+}
+_ENDINGS = {
+    "completed": "the answer was whole",
+    "failed": "it failed",
+    "abandoned": "the client left",
+    "interrupted": "Spillway was killed meanwhile: what became of it is not known",
+}
+_MARGIN = 12
+_SHOWN = ("kind", "seq", "at", "request", "signature")
+
+
+def story(request: str, records: Sequence[Fields], where: Sequence[str], rule: Rule = lambda policy, name: "") -> str:
+    """The whole story.  `where`: the logs and the sequences in them, a line each; `rule`: what a policy's rule says."""
+    lines = [f"request {request}"]
+    lines += _who(next((r for r in records if r["kind"] in ("decision", "refused")), {}))
+    start = records[0]["at"] if records else 0
+    for record in records:
+        tell = _TOLD.get(record["kind"], _other)
+        told = tell(record, start)
+        says = rule(record.get("policy", ""), record.get("rule", "")) if record.get("rule") else ""
+        if says:
+            told.insert(next(n for n, line in enumerate(told) if line.startswith("  policy")), _line("", f"({says})"))
+        lines += ["", *told]
+    ended = {record["attempt"] for record in records if record["kind"] == "outcome"}
+    for record in records:
+        if record["kind"] == "decision" and record["attempt"] not in ended:
+            lines += ["", f"attempt {record['attempt']} is open: how it ends is not recorded yet"]
+    lines += ["", *[_line("log" if not number else "", words) for number, words in enumerate(where)]]
+    return "\n".join(_printable(line) for line in lines)
+
+
+def _line(name: str, words: str) -> str:
+    return f"  {name.ljust(_MARGIN)}{words}"
+
+
+def _who(record: Fields) -> list[str]:
+    if not record:
+        return []
+    stream = ", streamed" if record.get("stream") else ""
+    lines = [
+        _line(
+            "asked for",
+            f"{record.get('model') or 'no model that could be read'} on {record.get('surface') or '-'}{stream}",
+        )
+    ]
+    whose = [
+        f"application {record['project']}" if record.get("project") else "",
+        f"team {record['team']}" if record.get("team") else "",
+        f"of {record['organisation']}" if record.get("organisation") else "",
+        f"tenant {record['tenant']}" if record.get("tenant") else "",
+        f"key {record['key']}" if record.get("key") else "no key",
+    ]
+    lines.append(_line("by", ", ".join(filter(None, whose))))
+    people = [f"{what} {record[what]}" for what in ("actor", "subject") if record.get(what)]
+    if people:
+        lines.append(_line("pseudonyms", ", ".join(people)))
+    if record.get("purpose"):
+        lines.append(_line("purpose", record["purpose"]))
+    if record.get("tags"):
+        lines.append(_line("tags", ", ".join(record["tags"])))
+    if record.get("trace"):
+        lines.append(_line("trace", record["trace"]))
+    return lines
+
+
+def _at(record: Fields, start: int) -> str:
+    when = datetime.fromtimestamp(record["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    later = (record["at"] - start) / 1000
+    return f"{when}Z  +{later:,.1f} ms" if later < 600_000 else f"{when}Z"
+
+
+def _decision(record: Fields, start: int) -> list[str]:
+    place = ", ".join(filter(None, (record["boundary"], record.get("provider"), record.get("region"))))
+    lines = [f"{_at(record, start)}  attempt {record['attempt']}: to {record['target']} ({place})"]
+    if record.get("served") and record["served"] != record["target"].partition("/")[2]:
+        lines.append(_line("as model", record["served"]))
+    why = f"; it left home because the first choice there: {record['overflow']}" if record["overflow"] else ""
+    lines.append(_line("because", f"{record['routing']}{why}"))
+    if record["boundary"] != "local":
+        lines.append(_line("contract", record.get("contract") or "none on record"))
+    lines += _judged(record)
+    if record.get("redacted"):
+        lines.append(_line("replaced", ", ".join(_counted(one) for one in record["redacted"])))
+    if record["edits"]:
+        lines.append(_line("edits", ", ".join(record["edits"])))
+    if record["hold"]:
+        lines.append(_line("held", f"{dollars(record['hold'])} on {', '.join(record['scopes']) or 'no budget'}"))
+    return lines
+
+
+def _judged(record: Fields) -> list[str]:
+    """What was found, what was decided by which rule, and why not otherwise."""
+    lines = [_line("found" if not n else "", found_words(one)) for n, one in enumerate(record["findings"])]
+    if not lines:
+        lines.append(_line("found", "nothing"))
+    if record.get("health"):
+        lines.append(_line("context", "health"))
+    if record.get("detectors"):
+        lines.append(_line("detectors", record["detectors"]))
+    version = f", version {record['rule_version']}" if record.get("rule_version") else ""
+    if record["action"]:
+        lines.append(_line("decided", f"{record['action']} by rule {record['rule']!r}{version}"))
+    lines.append(_line("policy", record["policy"]))
+    lines += [_line("not" if not n else "", veto_words(one)) for n, one in enumerate(record["vetoes"])]
+    return lines
+
+
+def found_words(finding: str) -> str:
+    """`ssn:2:messages[0].content:95:4-15,20-31` in words."""
+    kind, number, *rest = finding.split(":")
+    path, sure, places = (*rest, "", "", "")[:3]
+    words = (
+        f"{kind}{f' x {number}' if number != '1' else ''} in {path or 'the request, in pieces or beside its fields'}"
+    )
+    if places:
+        words += f", characters {places.replace(',', ', ')}"
+    return f"{words} ({sure} % sure)" if sure else words
+
+
+def veto_words(veto: str) -> str:
+    """`gpu/llama:saturated:3 in flight of 3` in words."""
+    match = _VETO.fullmatch(veto)
+    if match is None:
+        return veto
+    target, reason, detail = match.groups()
+    words = f"{target}: {reason}, {_WHY_NOT.get(reason, reason)}"
+    return f"{words} ({detail})" if detail else words
+
+
+def _counted(one: str) -> str:
+    kind, _, number = one.partition(":")
+    return f"{kind} x {number}"
+
+
+def _outcome(record: Fields, start: int) -> list[str]:
+    error = f" ({record['error']})" if record["error"] else ""
+    ending = record["ending"]
+    lines = [
+        f"{_at(record, start)}  attempt {record['attempt']} {ending}{error}: {_ENDINGS.get(ending, ending)}"
+        + (f", status {record['status']}" if record["status"] else "")
+    ]
+    sent = (
+        "the connection was never opened: nothing was sent"
+        if not record["connect_us"] and ending != "interrupted"
+        else ""
+    )
+    times = [
+        f"waited {record['queue_us'] / 1000:,.1f} ms" if record["queue_us"] else "",
+        f"first words after {record['first_us'] / 1000:,.1f} ms" if record["first_us"] else "",
+        f"all in {record['total_us'] / 1000:,.1f} ms" if record["total_us"] else "",
+        f"{record['bytes_in']:,} bytes in, {record['bytes_out']:,} to the client" if record["bytes_in"] else "",
+    ]
+    if sent:
+        lines.append(_line("sent", sent))
+    if any(times):
+        lines.append(_line("took", ", ".join(filter(None, times))))
+    cached = record["cache_read"] + record["cache_write_5m"] + record["cache_write_1h"]
+    tokens = record["input"] + cached
+    if tokens or record["output"] or record["cost"]:
+        words = f"{tokens:,} tokens in{f', {cached:,} of them by a cache' if cached else ''}, {record['output']:,} out"
+        words += f", {record['reasoning']:,} of them reasoning" if record["reasoning"] else ""
+        lines.append(_line("metered", f"{words} ({record['quality']})"))
+        lines.append(_line("cost", f"{dollars(record['cost'])} at {record['price'] or 'no price'}"))
+    lines += [_line("answer had" if not n else "", found_words(one)) for n, one in enumerate(record["findings"])]
+    return lines
+
+
+def _refused(record: Fields, start: int) -> list[str]:
+    lines = [f"{_at(record, start)}  refused: {record['code']}, status {record['status']}"]
+    if record["policy"] and (record["action"] or record["vetoes"]):
+        return [*lines, *_judged(record)]
+    return lines
+
+
+def _looked(record: Fields, start: int) -> list[str]:
+    return [f"{_at(record, start)}  looked at by {record['actor']}, with {record['command']}"]
+
+
+def _other(record: Fields, start: int) -> list[str]:
+    """A record of a kind that has no words of its own."""
+    lines = [f"{_at(record, start)}  {record['kind'].replace('_', ' ')}"]
+    for name, value in record.items():
+        if name in _SHOWN or value in ("", 0, [], False):
+            continue
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        lines.append(_line(name if len(name) < _MARGIN else f"{name} ", words))
+    return lines
+
+
+_TOLD: Mapping[str, Callable[[Fields, int], list[str]]] = {
+    "decision": _decision,
+    "outcome": _outcome,
+    "refused": _refused,
+    "log_access": _looked,
+}
+
+
+def _printable(line: str) -> str:
+    """A name that a configuration gave may hold what would move the cursor."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
