@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
+import logging
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from compliance.detectors.names import Names
 from compliance.detectors.openings import Openings
 from compliance.detectors.patterns import PATTERNS, Patterns
 from compliance.identifiers import NAMES
-from compliance.journal import Journal, load_or_create_key, read
-from compliance.records import Outcome, Started, Stopped
+from compliance.journal import Journal, JournalError, JournalFailed, load_or_create_key, read
+from compliance.records import Outcome, PolicyChanged, Started, Stopped
 from compliance.rules import Ruleset
 from compliance.scan import QUICK, QUICK_LEARNED, Detector, Scanner
 from engines import anthropic, openai
@@ -36,37 +36,50 @@ from engines.catalog import WILDCARD, Catalog, Entry
 from engines.kinds import kind
 from engines.model import Target
 from engines.rates import PriceList
+from engines.tokens import LATEST, Tokens, installed
 from engines.transport import Transport
-from policies.budgets import Limit
 from proxy.addressing import Addresses, Timeouts
 from proxy.admission import Admission
+from proxy.alerts import Alerts
 from proxy.answering import Answers
 from proxy.attempts import Attempts
 from proxy.auth import Keyring, Principal
+from proxy.capturing import Capturing
 from proxy.choosing import Chooser
 from proxy.config import Settings
+from proxy.config_budgets import budgets_of
 from proxy.config_rules import asks_everywhere, clinical_tenants, detector_of, rule_of
 from proxy.deadlines import Deadlines
+from proxy.fingerprints import Stamps, account, changes, in_force, keep_in_force, keep_text, kept_text, stamps
 from proxy.health import Fleet
 from proxy.ingress import Door
+from proxy.instance import instance_name as instance_name
+from proxy.instance import signing_key_path as signing_key_path
 from proxy.pipeline import Pipeline
 from proxy.plugins import load as load_plugin
 from proxy.pollers import HealthPoller
-from proxy.prices import price_of, shipped
+from proxy.prices import overrides, price_of, shipped
 from proxy.projections.ledger import Ledger, Projector
-from proxy.recording import Recorder, keep_policy
+from proxy.recording import Recorder, pseudonym_key
 from proxy.redacting import Redactor, open_store, redacts
 from proxy.spending import Spending
 from proxy.state.keys import KeyStore
 from proxy.state.leases import Leases
+from proxy.state.opening import open_budgets, slot_of
 from proxy.state.shelf import user_shelf
-from proxy.state.sqlite import SQLiteBudgets
+from proxy.state.telling import Telling
 from proxy.telemetry import Metrics, Telemetry
+from proxy.vaulting import build_capturing
+from proxy.witness import standing
+
+log = logging.getLogger("spillway")
 
 DIALECTS: Mapping[str, Dialect] = {"openai": openai.DIALECT, "anthropic": anthropic.DIALECT}
 SYNC_VARIABLE = "SPILLWAY_BENCH_SYNC_MS"
 """Adds so many milliseconds to each sync of the journal: for the benchmark, which compares disks."""
 KEY_POLL = 1.0  # seconds
+FIRST_SLOT = "slot-0"
+"""Its log tells for all of them what the policy changed to."""
 
 
 def version() -> str:
@@ -83,7 +96,7 @@ class Worker:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, settings: Settings, slot: str, door: Door, pipeline: Pipeline, transport: Transport,
         journal: Journal, leases: Leases | None, projector: Projector, telemetry: Telemetry, poller: HealthPoller, deadlines: Deadlines,
-        keys: KeyStore, keyring: Keyring, fleet: Fleet, redactor: Redactor,
+        keys: KeyStore, keyring: Keyring, fleet: Fleet, redactor: Redactor, capturing: Capturing | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.door = door
@@ -101,6 +114,7 @@ class Worker:
         self._keys = keys
         self._keyring = keyring
         self._redactor = redactor
+        self._capturing = capturing
         self._key_task = loop.create_task(self._watch_keys())
 
     async def drain(self, seconds: float) -> None:
@@ -118,9 +132,14 @@ class Worker:
         await self._poller.close()
         self.deadlines.close()
         await self.transport.close()
+        if self._capturing is not None:
+            await asyncio.to_thread(self._capturing.close)
         if self.journal.healthy:
             self.journal.append(Stopped(at=_now(), slot=self._slot))
-        await asyncio.to_thread(self.journal.close)
+        try:
+            await asyncio.to_thread(self.journal.close)
+        except JournalError as error:
+            log.error("%s: %s", self._slot, error)
         if self.leases is not None:
             await asyncio.to_thread(self.leases.close)
         await asyncio.to_thread(self._projector.close)
@@ -131,6 +150,8 @@ class Worker:
     async def _watch_keys(self) -> None:
         while True:
             await asyncio.sleep(KEY_POLL)
+            if self.settings.audit.witness:
+                self.pipeline.witnesses = await asyncio.to_thread(standing, Path(self.settings.state.dir))
             if await asyncio.to_thread(self._keys.changed):
                 self._keyring.replace(all_keys(self.settings, await asyncio.to_thread(self._keys.snapshot)))
 
@@ -143,23 +164,31 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     signing_key = load_or_create_key(signing_key_path(settings))
     journal = _open_journal(settings, name, signing_key)
     journal.bind(loop)
-    leases = _leases(settings, name, loop, state)
+    journal.on_trouble(partial(_say_trouble, journal, settings))
+    leases = _leases(settings, name, loop, journal)
     ledger = Ledger(state / "ledger.db")
     projector = Projector(ledger, journal.origin, journal.read)
-    await _recover(journal, leases, ledger, settings, name)
+    stamped = stamps(settings, [*(price.model for price in shipped()), *settings.prices])
+    await _recover(journal, leases, ledger, settings, name, stamped)
     for part in (leases, projector):
         if part is not None:
             journal.on_durable(part.on_durable)
             part.start()
     telemetry = _telemetry(settings, slot)
     telemetry.start()
+    journal.on_trouble(telemetry.audit_trouble)
     catalog = build_catalog(settings)
     addresses = Addresses(DIALECTS, {n: timeouts_of(settings, n) for n in settings.engines}, version())
-    pseudonym_key = hmac.new(signing_key.private_bytes_raw(), b"spillway pseudonyms", hashlib.sha256).digest()
-    recorder = Recorder(journal, telemetry, catalog, settings.policy_hash, pseudonym_key)
-    spending = build_spending(settings, leases)
+    recorder = Recorder(
+        journal, telemetry, catalog, stamped, pseudonym_key(signing_key.private_bytes_raw()),
+        keeps_local=settings.audit.on_failure == "keep_local",
+    )  # fmt: skip
+    counter = build_counter(settings)
+    if counter is not None and settings.limits.tokenizer == "start":
+        await asyncio.to_thread(counter.prepare, LATEST)
+    spending = build_spending(settings, leases, counter)
     transport = Transport(loop, egress_proxy=settings.egress_proxy)
-    fleet = Fleet(catalog.targets)
+    fleet = Fleet([*catalog.targets, *cheaper_targets(settings).values()])
     admission = Admission(loop, length=settings.limits.queue.length, max_wait=settings.limits.queue.max_wait)
     deadlines = Deadlines(loop)
     scanner = build_scanner(settings)
@@ -172,6 +201,9 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         deadline=settings.compliance.deadline,
         redacts=redacts(settings),
     )
+    capturing = build_capturing(settings, journal)
+    if capturing is not None:
+        await asyncio.to_thread(capturing.start)
     keys = KeyStore(state / "keys.db")
     keys.changed()
     keyring = Keyring(all_keys(settings, keys.snapshot()))
@@ -182,7 +214,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         dialects=DIALECTS,
         scanner=scanner,
         ruleset=ruleset,
-        chooser=Chooser(loop, fleet, admission, spending, addresses),
+        chooser=Chooser(loop, fleet, admission, spending, addresses, recorder, cheaper_targets(settings)),
         attempts=Attempts(
             loop=loop,
             transport=transport,
@@ -197,6 +229,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
             max_attempts=settings.limits.attempts,
             answer_limit=settings.limits.answer,
             durable_local=settings.audit.local == "durable",
+            capturing=capturing,
         ),
         redactor=redactor,
         recorder=recorder,
@@ -231,17 +264,11 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         keyring,
         fleet,
         redactor,
+        capturing,
     )
 
 
 # --- parts from settings -----------------------------------------------------------------------------------
-
-
-def signing_key_path(settings: Settings) -> Path:
-    """Where the log's signing key lies."""
-    if settings.audit.key is not None and settings.audit.key.file is not None:
-        return Path(settings.audit.key.file)
-    return Path(settings.audit.dir) / "key"
 
 
 def build_catalog(settings: Settings) -> Catalog:
@@ -263,6 +290,13 @@ def build_catalog(settings: Settings) -> Catalog:
                 by_name.setdefault(target.name.partition("/")[2], []).append(target)
         entries = {public: Entry(public, tuple(found)) for public, found in by_name.items()}
     return Catalog(entries, wildcards)
+
+
+def cheaper_targets(settings: Settings) -> dict[str, Target]:
+    """What budgets downgrade to, by name."""
+    targets = {target.name: target for name in settings.engines for target in _targets(settings, name)}
+    names = [name for budget in budgets_of(settings) for name in budget.instead]
+    return {name: _named(name, targets) for name in names}
 
 
 def _targets(settings: Settings, name: str) -> list[Target]:
@@ -373,10 +407,14 @@ def _scan_when_needed(settings: Settings) -> bool:
     return settings.compliance.scan == "needed" and all(rule.action != "block" for rule in settings.compliance.rules)
 
 
-def build_spending(settings: Settings, leases: Leases | None) -> Spending:
-    overrides = {name: price_of(name, part) for name, part in settings.prices.items()}
+def build_counter(settings: Settings) -> Tokens | None:
+    """What counts tokens where no engine did; None: they are bounded by bytes."""
+    return Tokens() if settings.limits.tokenizer != "off" and installed() else None
+
+
+def build_spending(settings: Settings, leases: Leases | None, counter: Tokens | None = None) -> Spending:
     unpriced = None if isinstance(settings.unpriced, str) else price_of("default", settings.unpriced)
-    return Spending(PriceList(shipped()), leases, overrides, unpriced)
+    return Spending(PriceList(shipped()), leases, PriceList(overrides(settings)), unpriced, counter)
 
 
 def all_keys(settings: Settings, stored: Mapping[str, Principal]) -> dict[str, Principal]:
@@ -415,7 +453,7 @@ def _now() -> int:
 def _open_journal(settings: Settings, slot: str, key: Any) -> Journal:
     directory = Path(settings.audit.dir)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"lag": settings.audit.may_lag, "durable_local": settings.audit.local == "durable"}
     delay = float(os.environ.get(SYNC_VARIABLE, "0")) / 1000
     if delay:
 
@@ -426,41 +464,59 @@ def _open_journal(settings: Settings, slot: str, key: Any) -> Journal:
         options["sync"] = slow_sync
     journal = Journal.open(directory / slot, origin=f"{instance_name(directory)}/{slot}", key=key, **options)
     with contextlib.suppress(OSError):  # an evidence pack names what was not kept
-        keep_policy(directory, settings.policy_hash, settings.policy_material)
+        keep_text(directory, settings.policy_hash, settings.policy_material)
+        keep_text(directory, settings.config_hash, settings.config_material)
     return journal
 
 
-def instance_name(directory: Path) -> str:
-    """The instance's name: made once, kept beside the logs; the first of several workers wins."""
-    path = directory / "instance"
-    if not path.exists():
-        part = path.with_name(f"instance.{os.getpid()}")
-        part.write_text(f"spillway-{os.urandom(4).hex()}")
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            pass
-        finally:
-            part.unlink()
-    return path.read_text()
+def _say_trouble(journal: Journal, settings: Settings, why: str | None) -> None:
+    """To the operator, once when it begins and once when it ends."""
+    if why is None:
+        lost = f"; {journal.dropped} refusals were too many to be kept" if journal.dropped else ""
+        log.warning("%s: the audit log is written again%s", journal.origin, lost)
+        return
+    audit = settings.audit
+    home = "is served by local engines where it can be" if audit.on_failure == "keep_local" else "is refused"
+    rest = "so are local requests" if audit.local == "durable" else f"local requests go on for {audit.may_lag:.0f} s"
+    log.error("%s: %s; what would leave %s, %s. Make room or repair the disk of %s", journal.origin, why, home, rest, audit.dir)  # fmt: skip
 
 
-def _leases(settings: Settings, slot: str, loop: asyncio.AbstractEventLoop, state: Path) -> Leases | None:
+def _leases(settings: Settings, slot: str, loop: asyncio.AbstractEventLoop, journal: Journal) -> Leases | None:
     if not settings.budgets:
         return None
-    limits = [Limit(budget.scope, budget.window, budget.limit) for budget in settings.budgets]
-    return Leases(SQLiteBudgets(state / "budgets.db"), slot, limits, loop)
+    store = open_budgets(settings)
+    return Leases(
+        store, slot_of(settings, slot, journal.origin), budgets_of(settings), loop, history=journal.read,
+        go_on=settings.state.on_failure == "go_on", on_alert=Telling(journal, _alerts(settings)),
+    )  # fmt: skip
 
 
-async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, settings: Settings, slot: str) -> None:
+def _alerts(settings: Settings) -> Alerts | None:
+    if settings.alerts is None:
+        return None
+    url = settings.alerts.url
+    address = url if isinstance(url, str) else settings.secret("alerts.url") or ""
+    return Alerts(address, settings.secret("alerts.secret"), settings.egress_proxy)
+
+
+async def _recover(
+    journal: Journal, leases: Leases | None, ledger: Ledger, settings: Settings, slot: str, stamped: Stamps
+) -> None:
     """After a crash: say what is missing, end what was open, and settle from the log (law 13)."""
     interrupted = journal.interrupted
     journal.append(
         Started(
-            at=_now(), cut_bytes=journal.cut_bytes, instance=journal.origin, interrupted=len(interrupted),
-            lost_window_us=0 if journal.clean else 4_000, pid=os.getpid(), policy=settings.policy_hash, slot=slot, version=version(),
+            actor=account(), at=_now(), config=stamped.config, cut_bytes=journal.cut_bytes, detectors=stamped.detectors,
+            instance=journal.origin, interrupted=len(interrupted),
+            lost_window_us=journal.may_miss, pid=os.getpid(), policy=settings.policy_hash, slot=slot, version=version(),
         )
     )  # fmt: skip
+    changed = _policy_change(settings, stamped) if slot == FIRST_SLOT else None
+    if changed is not None:
+        try:
+            journal.append(changed)
+        except JournalFailed:
+            changed = None  # the next start says so
     for decision in interrupted:
         journal.append(
             Outcome(
@@ -474,14 +530,38 @@ async def _recover(journal: Journal, leases: Leases | None, ledger: Ledger, sett
             )
         )  # fmt: skip
     last = journal.next_seq - 1
-    await journal.wait_durable(last)
+    await _until_durable(journal, last)
+    if changed is not None:
+        with contextlib.suppress(OSError):  # then the next start says so again
+            keep_in_force(Path(settings.audit.dir), stamped.policy, stamped.config)
 
     def catch_up() -> None:
         if leases is not None:
-            leases.recover(read(journal.directory, leases.accounted() + 1), last)
+            leases.recover(last)
         ledger.project(journal.origin, read(journal.directory, ledger.position(journal.origin) + 1))
 
     await asyncio.to_thread(catch_up)
+
+
+async def _until_durable(journal: Journal, seq: int) -> None:
+    """Nothing is served before the start stands in the log; on a full disk that may take until there is room."""
+    while True:
+        try:
+            return await journal.wait_durable(seq)
+        except JournalFailed:
+            await asyncio.sleep(0.25)
+
+
+def _policy_change(settings: Settings, stamped: Stamps) -> PolicyChanged | None:
+    """What is another policy or configuration than the last that was recorded; None: it is the same."""
+    logs = Path(settings.audit.dir)
+    policy, config = in_force(logs)
+    if (policy, config) == (stamped.policy, stamped.config):
+        return None
+    return PolicyChanged(
+        actor=account(), at=_now(), changed=changes(kept_text(logs, config), kept_text(logs, stamped.config)), config=stamped.config,
+        config_before=config, policy=stamped.policy, policy_before=policy, version=version(),
+    )  # fmt: skip
 
 
 def _telemetry(settings: Settings, slot: int) -> Telemetry:

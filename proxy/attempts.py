@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
+from compliance.journal import JournalError, JournalFailed, JournalFull
 from compliance.model import LOCAL
 from engines.base import Dialect
 from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
@@ -23,6 +24,7 @@ from policies.model import Decision, Veto
 from proxy.addressing import Address, Addresses
 from proxy.admission import Admission
 from proxy.answering import Answers
+from proxy.capturing import Capturing
 from proxy.deadlines import Deadlines
 from proxy.exchange import Attempt, Exchange, Header, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet, Origin
@@ -87,6 +89,7 @@ class Attempts:
         max_attempts: int,
         answer_limit: int,
         durable_local: bool,
+        capturing: Capturing | None = None,
     ) -> None:
         self._loop = loop
         self._transport = transport
@@ -101,6 +104,7 @@ class Attempts:
         self._max_attempts = max_attempts
         self._answer_limit = answer_limit
         self._durable_local = durable_local
+        self._capturing = capturing
 
     async def ready(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> bool:
         """Can the first choice get what it may get?  False: it must be redacted and cannot be, so decide again."""
@@ -121,6 +125,7 @@ class Attempts:
         client was told in its stream); raises `Failure` when none could, `OutOfBudget` when only money lacked."""
         failure: Failure | None = None
         broke: OutOfBudget | None = None
+        unrecorded = False
         for name in decision.ranked:
             if len(exchange.attempts) >= self._max_attempts:
                 break
@@ -138,11 +143,18 @@ class Attempts:
             except OutOfBudget as refusal:
                 broke = refusal
                 continue
+            except (JournalFailed, JournalFull):
+                if not (self._recorder.keeps_local and any(targets[n].boundary == LOCAL for n in decision.ranked)):
+                    raise
+                unrecorded = True
+                continue
             if error is None or exchange.sink.started:
                 return
             failure = Failure(error, self._addresses.dialect(target, _operation(exchange)) is self._client(exchange))
             if not error.retryable:
                 break
+        if unrecorded:
+            raise JournalFailed("the log cannot be written")
         if failure is not None:
             raise failure
         if broke is not None:
@@ -164,7 +176,7 @@ class Attempts:
         if redaction is not None:
             attempt.scope, attempt.redacted = redaction.scope, redaction.counts
         hold = None
-        if target.boundary != LOCAL:
+        if target.boundary != LOCAL or self._spending.counts_local:
             hold = await self._spending.reserve(exchange, attempt)  # raises OutOfBudget: then there was no attempt
         exchange.attempts.append(attempt)
         self._admission.enter(engine)
@@ -174,10 +186,14 @@ class Attempts:
         error: EngineError | None = None
         try:
             address = self._addresses.find(target, request.operation)
-            body, edits = self._render(request, address)
+            body, edits = self._render(request, address, target.max_output if hold is not None else None)
             if redaction is not None:
                 edits = ("redacted", *edits)
             session = self._session(exchange, attempt, address)
+            if self._capturing is not None:
+                self._capturing.begin(exchange, attempt, body, session)
+            if target.boundary != LOCAL:
+                session.kept = []
             connection = await self._dispatchable(exchange, attempt, origin, edits)
             now = self._loop.time()
             attempt.connect_us = _us(now - exchange.started)
@@ -196,6 +212,9 @@ class Attempts:
         except EngineError as failed:
             error = failed
             attempt.ending = "failed"
+        except JournalError:
+            attempt.ending, attempt.error = "failed", "audit_unavailable"
+            raise
         finally:
             if relay is not None:
                 self._after(exchange, attempt, relay, error)
@@ -208,6 +227,8 @@ class Attempts:
                 attempt.answer_findings = session.findings()
             self._spending.settle(exchange, attempt, hold, session if relay is not None else None)
             self._recorder.outcome(exchange, attempt)
+            if attempt.capture is not None and self._capturing is not None:
+                self._capturing.end(attempt, session, relay.refusal_body if relay is not None else b"")
         return error
 
     def _after(self, exchange: Exchange, attempt: Attempt, relay: Relay, error: EngineError | None) -> None:
@@ -229,7 +250,7 @@ class Attempts:
         target = attempt.target
         seq = self._recorder.decision(exchange, attempt, edits)
         connection = self._transport.try_pooled(target, origin.url)
-        if target.boundary == LOCAL and not self._durable_local:
+        if target.boundary == LOCAL and not self._durable_local and not self._recorder.behind:
             if connection is not None:
                 return connection
             return await self._transport.open(target, origin.url, timeout=self._addresses.timeouts(target).connect)
@@ -255,16 +276,23 @@ class Attempts:
                 opening.result().release()
             raise
 
-    def _render(self, request: Request, address: Address) -> tuple[bytes, tuple[str, ...]]:
+    def _render(self, request: Request, address: Address, cap: int | None) -> tuple[bytes, tuple[str, ...]]:
+        """The body for an engine.  `cap`: what was reserved for the output where the request states no limit."""
         client = self._addresses.dialects[request.dialect]
         engine = address.dialect
         if client is engine:
-            return engine.edit(request, model=address.target.model, ask_usage=address.honours_usage_option)
+            return engine.edit(
+                request, model=address.target.model, ask_usage=address.honours_usage_option,
+                cap=None if cap is None else (address.limit_field, cap),
+            )  # fmt: skip
         if request.operation is not Operation.CHAT:
             raise Untranslatable(
                 "request", f"{request.operation.value} has no form in the dialect of {address.target.name}"
             )
         conversation = client.conversation(request)
+        capped = cap is not None and conversation.max_output is None
+        if capped:
+            conversation = replace(conversation, max_output=cap)
         body = engine.render(
             conversation,
             model=address.target.model,
@@ -272,7 +300,7 @@ class Attempts:
             limit_field=address.limit_field,
             sampling_extensions=address.sampling_extensions,
         )
-        return body, ("translated",)
+        return body, ("translated", "output_cap") if capped else ("translated",)
 
     def _session(self, exchange: Exchange, attempt: Attempt, address: Address) -> Session:
         request = exchange.request

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from compliance.identifiers import FAMILY
 from compliance.model import LOCAL, Action, Finding
+from compliance.records import CanaryRun, bounded_name
 from compliance.rules import CLOUD, UNREAD
 from engines.catalog import WILDCARD
 from engines.field_kinds import REQUESTS, planted
@@ -35,6 +36,8 @@ PLAIN = "Say hello."
 SELF_STANDING = ("card", "iban", "secret")
 """Kinds that are found wherever they stand, without a label: they go through every kind of field."""
 _GROUPS: Mapping[str, tuple[str, ...]] = {"pii": ("card", "mrn", "name"), "phi": ("mrn", "name", "date")}
+PROBLEMS, PROBLEM_LIMIT = 32, 300
+"""Broken promises that a record names, and the characters of each."""
 SHOWN = 6
 """Canaries named under one broken promise."""
 OTHER_RULE = "decided by another rule"
@@ -272,6 +275,19 @@ def _unreached(results: Sequence[Result]) -> list[str]:
         if result.part == "rule":
             reached[result.name] = reached.get(result.name, False) or result.note != OTHER_RULE
     return [name for name, found in reached.items() if not found]
+
+
+def canary_run(results: Sequence[Result], seed: int, actor: str, at: int, policy: str, *, live: bool) -> CanaryRun:
+    """Results for the log."""
+    problems = [
+        bounded_name(f"{result.surface}, {result.part} {result.name}, model {result.model}: {wrong}", PROBLEM_LIMIT)
+        for result in results
+        for wrong in result.wrong
+    ]
+    return CanaryRun(
+        actor=actor, at=at, broken=sum(bool(result.wrong) for result in results), canaries=len(results), live=live, policy=policy,
+        problems=tuple(problems[:PROBLEMS]), seed=seed, unreached=tuple(_unreached(results)),
+    )  # fmt: skip
 
 
 def canary_rows(results: Sequence[Result], seed: int) -> dict[str, Any]:

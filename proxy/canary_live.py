@@ -180,7 +180,7 @@ class Live:
             wrong = list(result.wrong)
             for row in rows:
                 if isinstance(row, Decision):
-                    wrong += self._mistakes(result, row.target, row.action, "was asked")
+                    wrong += self._mistakes(result, _called(row.target, result), row.action, "was asked")
                 if row.policy != self._settings.policy_hash:
                     wrong.append(f"another policy is running: {row.policy}, not {self._settings.policy_hash}")
                 if result.finding and result.finding not in {found.partition(":")[0] for found in row.findings}:
@@ -212,6 +212,13 @@ class Live:
         except (sqlite3.Error, OSError):
             return {}
         return found
+
+
+def _called(target: str, result: Result) -> str:
+    """A recorded target as the configuration calls it: an undeclared name of a model stands there as a pseudonym."""
+    engine, _, model = target.partition("/")
+    same = [name for name in result.promise if name.partition("/")[0] == engine]
+    return same[0] if model.startswith("~") and len(same) == 1 else target
 
 
 def _whose(principal: Principal) -> str:

@@ -10,20 +10,23 @@ import asyncio
 import re
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from compliance.model import LOCAL, Verdict
 from compliance.rules import Labels, Ruling
 from engines.catalog import Entry
 from engines.model import Request, Target
 from policies.complexity import estimate_tokens, looks_like_code, size
 from policies.decide import decide
-from policies.model import Candidate, Decision, Facts
+from policies.model import Candidate, Decision, Facts, Veto
 from proxy.addressing import Addresses
 from proxy.admission import Admission
 from proxy.auth import Principal
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet
-from proxy.spending import Spending
+from proxy.recording import Recorder
+from proxy.spending import OutOfBudget, Spending
 
 _MEDIA = frozenset({"vision", "audio", "documents"})
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{256,}")
@@ -32,6 +35,7 @@ _PERMANENT = _AT_HOME | {"capability", "context", "unpriced", "untranslatable"}
 Redactions = Mapping[Labels, Redaction | NotRedacted]
 _NONE_TRIED: Redactions = {}
 
+UNRECORDED = ("audit_unavailable", "the log cannot be written")
 MAX_ENTRIES = 8192
 """Catalogue entries whose candidates are kept; of more, they are made anew for each request (law 10)."""
 
@@ -58,7 +62,12 @@ class Chooser:
         admission: Admission,
         spending: Spending,
         addresses: Addresses,
+        recorder: Recorder | None = None,
+        cheaper: Mapping[str, Target] | None = None,
     ) -> None:
+        self._recorder = recorder
+        self._cheaper = cheaper or {}  # what budgets downgrade to, by name
+        self._reduced: dict[tuple[str, tuple[str, ...]], Entry] = {}
         self._loop = loop
         self._fleet = fleet
         self._admission = admission
@@ -83,6 +92,37 @@ class Chooser:
             decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions)
             exchange.queue_us = int((self._loop.time() - began) * 1_000_000)
         return decision, targets
+
+    async def instead(
+        self, exchange: Exchange, entry: Entry, broke: OutOfBudget
+    ) -> tuple[Decision, dict[str, Target]]:
+        """What a spent budget still allows: local targets (which are waited for), or cheaper ones; raises `broke` where
+        it allows nothing, or none of that can serve."""
+        budget = broke.spent.budget if broke.spent is not None else None
+        if budget is None or budget.at_limit == "refuse":
+            raise broke
+        home = budget.at_limit == "local_only"
+        targets = [target for target in entry.targets if target.boundary == LOCAL]
+        if not home:
+            targets = [self._cheaper[name] for name in budget.instead if name in self._cheaper]
+        key = (entry.name, tuple([target.name for target in targets]))
+        reduced = self._reduced.get(key)
+        if reduced is None:
+            reduced = replace(entry, targets=tuple(targets)) if home else Entry(entry.name, tuple(targets))
+            if len(self._reduced) < MAX_ENTRIES:
+                self._reduced[key] = reduced
+        try:
+            decision, by_name = await self.choose(exchange, reduced)
+        except Refusal as refusal:
+            if refusal.code == "no_eligible_target":
+                raise broke from None
+            raise
+        dear = [target.name for target in entry.targets if target.name not in by_name]
+        vetoes = [Veto(name, "budget", str(broke.spent)) for name in dear if home or name not in decision.ranked]
+        decision = exchange.decision = replace(
+            decision, rule=f"budget spent: {budget.at_limit}", vetoes=(*decision.vetoes, *vetoes)
+        )
+        return decision, by_name
 
     def decide(
         self,
@@ -119,6 +159,8 @@ class Chooser:
         verdict = ruling.on(runner.labels)
         candidate.permitted = verdict.allows(boundary, redacted=failed is None) and principal.may_reach(boundary)
         candidate.barred = (failed.reason, failed.detail) if failed is not None else None
+        if boundary != LOCAL and self._recorder is not None and self._recorder.home_only:
+            candidate.permitted, candidate.barred = False, UNRECORDED
         candidate.healthy = engine.healthy(now)
         candidate.in_flight = engine.in_flight
         candidate.priced = boundary == LOCAL or self._spending.priced(target, request)
@@ -184,6 +226,9 @@ def _last_text(messages: object) -> str:
 def _nowhere(request: Request, verdict: Verdict, decision: Decision) -> Refusal:
     """Why nothing can answer, in words for the developer who reads the error."""
     reasons = {veto.reason for veto in decision.vetoes}
+    if UNRECORDED[0] in reasons:
+        text = "The audit log cannot be written, so nothing leaves, and no local engine can take this."
+        return Refusal("audit_unavailable", text, retry_after=5)
     listed = "; ".join(
         f"{veto.target}: {veto.reason}{f' ({veto.detail})' if veto.detail else ''}" for veto in decision.vetoes
     )

@@ -17,7 +17,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy import cli_audit, cli_policy, cli_scan, cli_spend
+from proxy import (
+    cli_audit,
+    cli_budget,
+    cli_focus,
+    cli_hold,
+    cli_plan,
+    cli_policy,
+    cli_prices,
+    cli_reconcile,
+    cli_retain,
+    cli_route,
+    cli_scan,
+    cli_scorecard,
+    cli_slots,
+    cli_spend,
+    cli_vault,
+    cli_witness,
+)
 from proxy.terminal import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -34,8 +51,9 @@ from proxy.terminal import (
 )
 
 if TYPE_CHECKING:
+    from compliance.records import KeyChanged
     from proxy.config import Settings
-    from proxy.state.keys import KeyStore
+    from proxy.state.keys import KeyRow, KeyStore
 
 app = typer.Typer(
     name="spillway",
@@ -50,8 +68,21 @@ keys_app = typer.Typer(
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(cli_audit.audit_app, name="audit")
+cli_hold.register(cli_audit.audit_app)
+cli_retain.register(cli_audit.audit_app)
+cli_witness.register(cli_audit.audit_app)
+app.add_typer(cli_vault.vault_app, name="vault")
 app.add_typer(cli_scan.app)
+app.add_typer(cli_route.app)
+app.add_typer(cli_route.routes_app, name="routes")
 app.add_typer(cli_spend.app)
+app.add_typer(cli_budget.budget_app, name="budget")
+cli_slots.register(cli_budget.budget_app)
+app.add_typer(cli_plan.app)
+app.add_typer(cli_scorecard.app)
+app.add_typer(cli_reconcile.app)
+app.add_typer(cli_focus.focus_app, name="focus")
+app.add_typer(cli_prices.prices_app, name="prices")
 app.add_typer(cli_policy.app)
 app.add_typer(cli_policy.policy_app, name="policy")
 
@@ -234,9 +265,11 @@ def keys_create(
     """Make a key. It is shown once; only its hash is kept."""
     import time
 
+    from proxy.cli_log import changing
+
     settings = located(config, state_dir)
     _need_models(settings, model or [])
-    with _keys(settings) as store:
+    with _keys(settings) as store, changing(settings) as log:
         try:
             token, row = store.create(
                 name, organisation=organisation, team=team, project=project, tenant=tenant, models=model or None,
@@ -245,7 +278,7 @@ def keys_create(
             )  # fmt: skip
         except ValueError as wrong:
             fail(str(wrong), 2)
-    _record_key(settings, row.id, "created")
+        log.write(_key_changed(row, "created"))
     if as_json:
         print(json.dumps({"key": token, "id": row.id, "name": row.name, "created": row.created}))
     else:
@@ -275,6 +308,7 @@ def keys_revoke(
     state_dir: StateOption = None,
 ) -> None:
     """Revoke a key; running workers stop serving it within about a second."""
+    from proxy.cli_log import NotRecorded, record
     from proxy.state.keys import NoSuchKey
 
     settings = located(config, state_dir)
@@ -283,9 +317,14 @@ def keys_revoke(
             revoked = store.revoke(wanted)
         except NoSuchKey as missing:
             fail(f"{missing.args[0]}; `spillway keys list` shows them", 1)
-    for key in revoked:
-        _record_key(settings, key, "revoked")
-        print(key)
+        rows = [row for row in store.list() if row.id in revoked]
+    for row in rows:
+        print(row.id)
+    try:  # a key that must go goes, also where that cannot be written down
+        for row in rows:
+            record(settings, _key_changed(row, "revoked"))
+    except NotRecorded as why:
+        fail(f"the key is revoked, but the record of it could not be written: {why}", 1)
 
 
 # --- what the commands share -------------------------------------------------------------------------------
@@ -321,27 +360,17 @@ def _base_url(url: str) -> str:
     return url
 
 
-def _record_key(settings: Settings, key: str, change: str) -> None:
-    """A key's change is a record of the command line's own log."""
-    import time
-
-    from compliance.journal import Journal, JournalError, load_or_create_key
+def _key_changed(row: KeyRow, change: str) -> KeyChanged:
+    """A key's change as a record of the command line's own log."""
     from compliance.records import KeyChanged
-    from proxy.app import instance_name, signing_key_path
+    from proxy.cli_log import now
+    from proxy.fingerprints import account
 
-    directory = Path(settings.audit.dir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        journal = Journal.open(
-            directory / "cli",
-            origin=f"{instance_name(directory)}/cli",
-            key=load_or_create_key(signing_key_path(settings)),
-        )
-        journal.append(KeyChanged(actor=os.environ.get("USER", ""), at=time.time_ns() // 1000, change=change, key=key))
-        journal.close()
-    except (JournalError, OSError) as error:
-        words = getattr(error, "strerror", None) or str(error)
-        say(f"the change is in force, but its record could not be written: {words}", "red")
+    return KeyChanged(
+        actor=account(), at=now(), boundaries=tuple(row.boundaries or ()), change=change, expires=row.expires or 0, key=row.id,
+        models=tuple(row.models or ()), name=row.name, organisation=row.organisation, project=row.project, team=row.team,
+        tenant=row.tenant or "",
+    )  # fmt: skip
 
 
 def _first_model(client: Any) -> str:

@@ -1,49 +1,34 @@
-"""`spillway audit`: verify the log, look into it, and hand out what an auditor needs."""
+"""`spillway audit`: verify the log, look into it, and hand out what an auditor needs.  Each look leaves a record."""
 
 from __future__ import annotations
 
-import heapq
 import json
-import re
+import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.terminal import ConfigOption, JsonOption, StateOption, database, fail, located, say
+from proxy import cli_reports
+from proxy.choice import OPTIONS, Choice, index_of, logs_of, with_choice
+from proxy.cli_log import Look, UnrecordedOption
+from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located, say
 
 if TYPE_CHECKING:
     from compliance.evidence import SlotExport
-    from compliance.lookup import Query, Row
+    from compliance.lookup import Row
     from proxy.config import Settings
 
 audit_app = typer.Typer(
-    help="Verify the audit log, search it, and export evidence.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="Verify the audit log, search it, report on it, and export evidence.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
-_AGO = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
-
-FromOption = Annotated[
-    str | None,
-    typer.Option(
-        "--from", help="A day, a time (UTC unless it says otherwise), or 30m, 24h, 7d ago. Default: the first."
-    ),
-]
-ToOption = Annotated[
-    str | None, typer.Option("--to", help="The same; a day is included whole, a time is not. Default: now.")
-]
-_Names = list[str] | None
-TenantOption = Annotated[_Names, typer.Option(help="A key's label; repeat for more, here and below.")]
-ProjectOption = Annotated[_Names, typer.Option("--project", "--application", help="The application.")]
-KeyOption = Annotated[_Names, typer.Option("--key", help="A virtual key's id.")]
-ActionOption = Annotated[_Names, typer.Option(help="allow, redact, keep_local or block.")]
-RuleOption = Annotated[_Names, typer.Option(help="The rule that decided.")]
-FindingOption = Annotated[_Names, typer.Option(help="A type found in the request or the answer, such as ssn.")]
-TargetOption = Annotated[_Names, typer.Option(help="A target, or an engine for all of its models.")]
-RequestOption = Annotated[_Names, typer.Option(help="An x-spillway-request-id.")]
-EndingOption = Annotated[_Names, typer.Option(help="completed, failed, abandoned, interrupted, refused or open.")]
+FORMATS = ("jsonl", "csv", "parquet")
+_QUIET = ("log_access", "captured")
+"""Kinds that a search shows only where they are asked for: they follow other rows, or searches themselves."""
+_STATUS = {0: "verified", 1: "not verified", 2: "wrong use", 3: "consistent, unanchored"}
 
 
 @audit_app.command(
@@ -56,65 +41,93 @@ def audit_verify(
         Path | None, typer.Argument(help="An evidence pack, a log, or a directory of logs. Default: as configured.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="The key's fingerprint, known from elsewhere.")] = None,
-    since: Annotated[Path | None, typer.Option(help="Checkpoints kept from an earlier visit.")] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option("--since", "--earlier", help="Checkpoints kept from an earlier visit, or a witness's directory."),
+    ] = None,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify the log or a pack: 0 verified, 3 consistent but unanchored, 1 not verified."""
+    """Verify the log or a pack: 0 verified, 3 consistent but unanchored, 1 not verified.
+
+    A look at this instance's own logs is recorded in them; one at a pack or a copy elsewhere is not.
+    """
     from compliance import verify
 
-    arguments = [str(directory or located(config, state_dir).audit.dir)]
+    settings = located(config, state_dir)
+    own = Path(settings.audit.dir)
+    where = directory or own
+    arguments = [str(where)]
     arguments += ["--key", key] if key else []
     arguments += ["--since", str(since)] if since else []
-    raise typer.Exit(verify.main([*arguments, *(["--json"] if as_json else [])]))
+    status = verify.main([*arguments, *(["--json"] if as_json else [])])
+    if _inside(where, own) and any(own.glob("*/key.pub")):
+        Look(settings, "verify").record(always=True, result=_STATUS.get(status, str(status)))
+    raise typer.Exit(status)
 
 
-@audit_app.command("show", epilog="**Example**\n\n`spillway audit show 5f0c9a1b2c3d00000001`")
+def _inside(path: Path, directory: Path) -> bool:
+    """Are these this instance's own logs?"""
+    return path.resolve().is_relative_to(directory.resolve())
+
+
+@audit_app.command(
+    "show",
+    epilog="**Examples**\n\n`spillway audit show 5f0c9a1b2c3d00000001`\n\n`spillway audit show 5f0c9a1b2c3d00000001 --json`",
+)
 def audit_show(
     request: Annotated[str, typer.Argument(metavar="ID", help="The x-spillway-request-id of an answer.")],
+    unrecorded: UnrecordedOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What was decided for one request, why, and how it ended."""
-    from compliance.journal import read
-    from compliance.records import encode
-    from proxy.meaning import timeline
-    from proxy.projections.ledger import Ledger
+    """One request: what was found, what was decided by which rule, why not otherwise, how it ended, who looked at it.
+
+    `--json` prints its records as the logs hold them. Exit codes: 0 where there is such a request, 1 where there is none.
+    """
+    from compliance.lookup import decode
+    from compliance.segments import read_lines
+    from compliance.verify import read_key
+    from proxy.reports.rules import rule_says
+    from proxy.reports.story import story
 
     settings = located(config, state_dir)
-    path = Path(settings.state.dir) / "ledger.db"
-    with database(path):
-        found = Ledger(path).find(request) if path.exists() else []
+    logs = logs_of(settings)
+    with index_of(settings, logs) as index:
+        found = index.records(request)
+    Look(settings, "show", unrecorded=unrecorded).record(
+        filters=("request",), found=len(found), request=request if found else ""
+    )
     if not found:
-        fail(f"the index has no request {request}; it is about a second behind the log", 1)
-    logs = [Path(settings.audit.dir) / origin.rpartition("/")[2] for origin, _ in found]
-    rows = [next(read(log, seq, stop=seq + 1), None) for log, (_, seq) in zip(logs, found, strict=True) if log.is_dir()]
-    records = [record for record in rows if record is not None]
-    if len(records) < len(found):
+        fail(f"no log in {settings.audit.dir} has a request {request}", 1)
+    by_origin = {read_key(log / "key.pub")[0]: log for log in logs}
+    lines = [next(read_lines(by_origin[origin], seq, stop=seq + 1), b"") for origin, seq in found]
+    if not all(lines):
         fail(f"the index names records that {settings.audit.dir} does not hold; `spillway audit verify` says more", 1)
-    print(json.dumps([json.loads(encode(record)) for record in records]) if as_json else timeline(records))
+    records = sorted((decode(line) for line in lines), key=lambda record: record["at"])
+    if as_json:
+        print(json.dumps(records))
+        return
+    where: dict[str, list[str]] = {}
+    for origin, seq in found:
+        where.setdefault(origin, []).append(str(seq))
+    places = [f"{origin}, records {', '.join(seqs)}" for origin, seqs in where.items()]
+    print(story(request, records, places, lambda policy, rule: rule_says(Path(settings.audit.dir), policy, rule)))
 
 
 @audit_app.command(
     "search",
     epilog="**Examples**\n\n`spillway audit search --from 24h --action keep_local`\n\n"
-    "`spillway audit search --from 2026-11-01 --to 2026-11-30 --tenant clinic --finding ssn --limit 0 --json`",
+    "`spillway audit search --from 2026-11-01 --to 2026-11-30 --tenant clinic --finding ssn --limit 0 --json`\n\n"
+    "`spillway audit search --kind log_access` shows who looked",
 )
+@with_choice(OPTIONS)
 def audit_search(
-    begin: FromOption = None,
-    end: ToOption = None,
-    tenant: TenantOption = None,
-    project: ProjectOption = None,
-    key: KeyOption = None,
-    action: ActionOption = None,
-    rule: RuleOption = None,
-    finding: FindingOption = None,
-    target: TargetOption = None,
-    request: RequestOption = None,
-    ending: EndingOption = None,
+    choice: Choice,
     limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0 for all.")] = 50,
+    unrecorded: UnrecordedOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
@@ -126,27 +139,25 @@ def audit_search(
     """
     import msgspec
 
-    query = _query(
-        begin, end, tenant=tenant, project=project, key=key, action=action, rule=rule, finding=finding, target=target, request=request,
-        ending=ending,
-    )  # fmt: skip
-    count = 0
-
-    def counted() -> Iterator[Row]:
-        nonlocal count
-        for count, row in enumerate(_search(located(config, state_dir), query), start=1):  # noqa: B007  counted outside
-            yield row
-
-    found = heapq.nlargest(limit, counted(), key=_newest) if limit else sorted(counted(), key=_newest, reverse=True)
-    found.reverse()
-    if as_json:
-        for row in found:
-            print(msgspec.json.encode(row).decode())
-    elif found:
-        print(_table(found))
-    if count > len(found):
-        say(f"the newest {len(found)} of {count}; --limit 0 prints all", "dim")
-    if not found:
+    settings = located(config, state_dir)
+    logs = logs_of(settings)
+    hide = () if choice.names["kind"] or choice.names["actor"] else _QUIET
+    with index_of(settings, logs) as index:
+        query = choice.query(settings, index)
+        count = index.count(query, hide=hide)
+        shown = min(count, limit) if limit else count
+        Look(settings, "search", unrecorded=unrecorded).record(
+            filters=choice.filters, found=shown, begin=choice.begin, end=choice.end
+        )
+        found: Iterator[Row] = index.search(query, limit=limit, hide=hide)
+        if as_json:
+            for row in found:
+                print(msgspec.json.encode(row).decode())
+        elif count:
+            print(_table(list(found)))
+    if count > shown:
+        say(f"the newest {shown} of {count}; --limit 0 prints all", "dim")
+    if not count:
         say("nothing was found", "dim")
         raise typer.Exit(1)
 
@@ -154,26 +165,29 @@ def audit_search(
 @audit_app.command(
     "export",
     epilog="**Examples**\n\n`spillway audit export --from 2026-10-01 --to 2026-12-31 --out evidence`\n\n"
-    "`spillway audit export --request 5f0c9a1b2c3d00000001 --since kept.txt --format csv --out evidence`",
+    "`spillway audit export --request 5f0c9a1b2c3d00000001 --checkpoints kept.txt --format csv --out evidence`\n\n"
+    "`spillway audit export --from 30d --format parquet --out evidence` writes evidence.parquet beside it",
 )
+@with_choice(OPTIONS)
 def audit_export(
+    choice: Choice,
     out: Annotated[Path, typer.Option("--out", help="The pack's directory; it must not hold anything yet.")],
-    begin: FromOption = None,
-    end: ToOption = None,
-    tenant: TenantOption = None,
-    project: ProjectOption = None,
-    key: KeyOption = None,
-    action: ActionOption = None,
-    rule: RuleOption = None,
-    finding: FindingOption = None,
-    target: TargetOption = None,
-    request: RequestOption = None,
-    ending: EndingOption = None,
     since: Annotated[
         Path | None,
-        typer.Option(help="Checkpoints that the auditor kept: the pack proves that the log continues them."),
+        typer.Option(
+            "--since",
+            "--checkpoints",
+            help="Checkpoints that the auditor kept: the pack proves that the log continues them.",
+        ),
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="jsonl, or csv for a table beside the records.")] = "jsonl",
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="jsonl; csv for tables in the pack, which the verifier compares; parquet for one beside it.",
+        ),
+    ] = "jsonl",
+    unrecorded: UnrecordedOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
@@ -185,39 +199,68 @@ def audit_export(
     """
     from compliance.evidence import EvidenceError, export
     from compliance.journal import JournalError, load_or_create_key
+    from compliance.verify import kept as kept_notes
     from proxy.app import signing_key_path
 
-    if format_ not in ("jsonl", "csv"):
-        fail(f"there is no format {format_!r}; there are jsonl and csv", 2)
-    query = _query(
-        begin, end, tenant=tenant, project=project, key=key, action=action, rule=rule, finding=finding, target=target, request=request,
-        ending=ending,
-    )  # fmt: skip
+    if format_ not in FORMATS:
+        fail(f"there is no format {format_!r}; there are {', '.join(FORMATS[:-1])} and {FORMATS[-1]}", 2)
     settings = located(config, state_dir)
-    logs = _logs(settings)
+    logs = logs_of(settings)
+    beside = _beside(out) if format_ == "parquet" else None
     path = signing_key_path(settings)
     if not path.exists():
         fail(f"{path} is not there; the log's key signs the pack", 1)
     try:
-        kept = since.read_bytes() if since is not None else b""
+        kept = kept_notes(since) if since is not None else b""
+        with index_of(settings, logs) as index:
+            query = choice.query(settings, index)
         done = export(
-            logs,
-            out,
-            key=load_or_create_key(path),
-            query=query,
-            csv=format_ == "csv",
-            since=kept,
+            logs, out, key=load_or_create_key(path), query=query, csv=format_ == "csv", since=kept,
             policy=lambda hash_: _policy(settings, hash_),
-        )
+        )  # fmt: skip
     except (EvidenceError, JournalError) as error:
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error.filename} cannot be read: {error.strerror}", 1)
+    try:
+        count = sum(slot.records for slot in done)
+        recorded = Look(settings, "export", unrecorded=unrecorded).record(
+            filters=choice.filters, found=count, begin=choice.begin, end=choice.end, result=format_
+        )
+    except typer.Exit:
+        shutil.rmtree(out)  # nothing is handed out of which there is no record
+        raise
+    rows = _write_parquet(out, beside) if beside is not None else 0
     if as_json:
         print(json.dumps([{name: getattr(slot, name) for name in slot.__struct_fields__} for slot in done]))
-    else:
-        print("\n".join(map(_exported, done)))
-        say(f"verify it with `python verify.py {out} --key sha256:...`, from compliance/verify.py", "dim")
+        return
+    print("\n".join(map(_exported, done)))
+    if beside is not None:
+        print(f"{beside}: {rows} rows")
+    if not recorded:
+        print("made without a record of this look (--unrecorded)")
+    say(f"verify it with `python verify.py {out} --key sha256:...`, from compliance/verify.py", "dim")
+
+
+def _beside(out: Path) -> Path:
+    """The table's path, once it is known that it can be written."""
+    from proxy.reports import parquet
+
+    path = out.with_name(f"{out.name}.parquet")
+    if path.exists():
+        fail(f"{path} is there already", 1)
+    if not parquet.available():
+        fail(parquet.MISSING, 1)
+    return path
+
+
+def _write_parquet(out: Path, beside: Path) -> int:
+    from proxy.reports import parquet
+
+    try:
+        return parquet.write(sorted(out.glob("*/records.jsonl")), beside)
+    except parquet.NotWritten as error:
+        fail(f"the pack is in {out}, but {beside} could not be written: {error}", 1)
 
 
 @audit_app.command(
@@ -225,14 +268,26 @@ def audit_export(
     epilog="**Examples**\n\n`spillway audit checkpoint > kept.txt`, then later `spillway audit verify --since kept.txt`\n\n"
     "`spillway audit checkpoint --json`",
 )
-def audit_checkpoint(config: ConfigOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
-    """Print the newest signed checkpoint of every log, for an auditor to keep outside."""
-    from compliance.evidence import EvidenceError, newest
+def audit_checkpoint(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Add them to this file as well; it keeps what it has.")
+    ] = None,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the newest signed checkpoint of every log, and the roster over all, for an auditor to keep outside."""
+    from compliance.evidence import EvidenceError, newest, newest_roster
     from compliance.verify import read_key
 
+    settings = located(config, state_dir)
+    logs = logs_of(settings)
+    # Recorded first, so that what is handed out covers this very look.
+    Look(settings, "checkpoint").record(always=True, found=len(logs))
     found = []
     try:
-        for log in _logs(located(config, state_dir)):
+        roster = newest_roster(Path(settings.audit.dir))
+        for log in logs_of(settings):
             mark = newest(log)
             if mark is None:
                 say(f"{log.name}: nothing is signed yet", "dim")
@@ -242,27 +297,29 @@ def audit_checkpoint(config: ConfigOption = None, state_dir: StateOption = None,
     except EvidenceError as error:
         fail(str(error), 1)
     if as_json:
-        print(
-            json.dumps(
-                [
-                    {
-                        "origin": mark.origin,
-                        "size": mark.size,
-                        "root": mark.root.hex(),
-                        "key": f"sha256:{key}",
-                        "note": note,
-                    }
-                    for note, mark, key in found
-                ]
-            )
-        )
-    else:
-        for note, _, _ in found:
-            print(note)  # with a blank line after it, as the logs hold them
+        rows: list[dict[str, Any]] = [
+            {"origin": mark.origin, "size": mark.size, "root": mark.root.hex(), "key": f"sha256:{key}", "note": note}
+            for note, mark, key in found
+        ]
+        if roster is not None:
+            rows.append({"origin": roster[1], "number": roster[2].number, "at": roster[2].at, "note": roster[0]})
+        print(json.dumps(rows))
+    notes = [note for note, _, _ in found] + ([roster[0]] if roster is not None else [])
+    for note in notes if not as_json else ():
+        print(note)  # with a blank line after it, as the logs hold them
+    if out is not None and found:
+        try:
+            with open(out, "a", encoding="utf-8") as file:
+                file.write("".join(f"{note}\n" for note in notes))
+        except OSError as error:
+            fail(f"{out} cannot be written: {error.strerror}", 1)
     for key in sorted({key for _, _, key in found}):
         say(f"the key's fingerprint is sha256:{key}", "dim")
     if not found:
         raise typer.Exit(1)
+
+
+audit_app.add_typer(cli_reports.app)
 
 
 # --- what these commands share ------------------------------------------------------------------------------
@@ -273,108 +330,35 @@ def _exported(slot: SlotExport) -> str:
     return f"{slot.folder}: {slot.records} records, proved by the checkpoint of {slot.size}{later}"
 
 
-def _logs(settings: Settings) -> list[Path]:
-    from compliance.journal import slots
-
-    logs = slots(Path(settings.audit.dir))
-    if not logs:
-        fail(f"there is no log in {settings.audit.dir}; --state-dir or --config says where it is", 1)
-    return logs
-
-
-def _search(settings: Settings, query: Query) -> Iterator[Row]:
-    from compliance.lookup import rows
-    from compliance.verify import read_key
-
-    for log in _logs(settings):
-        yield from rows(log, query, origin=read_key(log / "key.pub")[0])
-
-
-def _newest(row: Row) -> tuple[int, str, tuple[int, ...]]:
-    return row.at, row.origin, row.seqs
-
-
-def _query(begin: str | None, end: str | None, **names: list[str] | None) -> Query:
-    from compliance.lookup import Query
-
-    first, last = _period(begin, end)
-    return Query(begin=first, end=last, **{name: tuple(values or ()) for name, values in names.items()})
-
-
 def _policy(settings: Settings, hash_: str) -> bytes | None:
     """What a policy's hash was taken over: kept beside the logs, or the configuration at hand."""
-    path = Path(settings.audit.dir) / "policies" / f"{Path(hash_).name}.json"
-    if path.is_file():
-        return path.read_bytes()
+    from proxy.fingerprints import kept_text
+
+    kept = kept_text(Path(settings.audit.dir), hash_)
+    if kept is not None:
+        return kept
     return settings.policy_material if hash_ == settings.policy_hash else None
-
-
-def _period(begin: str | None, end: str | None) -> tuple[int, int]:
-    """[begin, end) in microseconds since the epoch."""
-    now = datetime.now(UTC)
-    first = 0 if begin is None else _microseconds(_moment(begin, now))
-    last = _moment(end, now) if end is not None else now
-    if end is not None and len(end) == 10:  # a day
-        last = min(last, _LAST_DAY - timedelta(days=1)) + timedelta(days=1)
-    if _microseconds(last) <= first:
-        fail("the period is empty: --from must lie before --to", 2)
-    return first, _microseconds(last)
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    ago = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    try:
-        if ago is not None:
-            return now - timedelta(**{_AGO[ago[2]]: int(ago[1])})
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        fail(f"{text!r} is no time; write 2026-11-30, 2026-11-30T14:00, 2026-11-30T14:00+01:00, 30m, 24h or 7d", 2)
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _table(rows: list[Row]) -> str:
     """A line for each row; what was found as types, without the places."""
     from proxy.meaning import dollars, table
+    from proxy.reports.model import moment
 
     head = (
-        "time (UTC)",
-        "request",
-        "try",
-        "tenant",
-        "project",
-        "key",
-        "action",
-        "rule",
-        "found",
-        "target",
-        "ending",
-        "cost",
-    )
+        "time (UTC)", "request", "try", "tenant", "project", "key", "action", "rule", "found", "target", "ending", "cost",
+    )  # fmt: skip
     body = []
     for row in rows:
-        when = datetime.fromtimestamp(row.at / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
         found = ",".join(dict.fromkeys(finding.partition(":")[0] for finding in row.findings))
         ending = f"{row.ending} ({row.error})" if row.error else row.ending or row.kind
-        attempt = str(row.attempt) if row.kind == "attempt" else ""
-        cost = dollars(row.cost) if row.kind == "attempt" else ""
+        if row.kind not in ("attempt", "refused") and row.actor:
+            ending += f" by {row.actor}"
+        tried = row.kind == "attempt"
         cells = (
-            when,
-            row.request,
-            attempt,
-            row.tenant,
-            row.project,
-            row.key,
-            row.action,
-            row.rule,
-            found,
-            row.target,
-            ending,
-            cost,
-        )
+            moment(row.at), row.request, str(row.attempt) if tried else "", row.tenant, row.project, row.key, row.action, row.rule,
+            found, row.target, ending, dollars(row.cost) if tried else "",
+        )  # fmt: skip
         body.append(tuple(_printable(cell) for cell in cells))
     return table(head, body, numbers=False)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located, print_mistakes, say
+
+if TYPE_CHECKING:
+    from compliance.records import CanaryRun
+    from proxy.config import Settings
 
 app = typer.Typer()
 policy_app = typer.Typer(
@@ -71,11 +75,13 @@ def canary(
     """
     import asyncio
 
-    from proxy.canary import Dry, canaries, canary_rows, canary_table, hatch
+    from proxy.canary import Dry, canaries, canary_rows, canary_run, canary_table, hatch
     from proxy.canary_live import Live, NotAnswered
+    from proxy.cli_log import now
     from proxy.config_checks import public_models
     from proxy.config_errors import nearest
     from proxy.explaining import Explainer
+    from proxy.fingerprints import account
 
     settings = located(config, state_dir)
     seed = hatch(seed)
@@ -96,9 +102,23 @@ def canary(
         fail(str(silent), 1)
     finally:
         loop.close()
+    _record(settings, canary_run(results, seed, account(), now(), settings.policy_hash, live=live is not None))
     print(json.dumps(canary_rows(results, seed)) if as_json else canary_table(results, seed))
     if any(result.wrong for result in results):
         raise typer.Exit(1)
+
+
+def _record(settings: Settings, run: CanaryRun) -> None:
+    """What came of canaries is a record where there is a log; a configuration may be tried where none is."""
+    from proxy.cli_log import NotRecorded, record
+
+    if not any(Path(settings.audit.dir).glob("*/key.pub")):
+        say(f"there is no log in {settings.audit.dir}, so this is not recorded", "dim")
+        return
+    try:
+        record(settings, run)
+    except NotRecorded as why:
+        say(f"the results are not recorded: {why}", "red")
 
 
 @policy_app.command(

@@ -17,8 +17,9 @@ from compliance.rules import policy_hash
 from proxy.config_checks import check, check_files
 from proxy.config_errors import ConfigInvalid, Location, Mistake, from_validation, parse_yaml, without
 from proxy.config_parts import (
+    Alerts,
     Audit,
-    Budget,
+    BudgetPart,
     Compliance,
     Engine,
     KeyPart,
@@ -32,6 +33,7 @@ from proxy.config_parts import (
     TelemetryPart,
     shaped,
 )
+from proxy.config_routes import RoutePart
 from proxy.secrets import resolve_secrets
 
 
@@ -54,9 +56,23 @@ class Settings(Part):
             ),
         ],
     ] = Field({})
+    routes: tuple[RoutePart, ...] = Field((), description="what prompts are about, learnt from examples")
     compliance: Compliance = Compliance()
-    budgets: tuple[Budget, ...] = ()
-    prices: dict[str, PricePart] = Field({})
+    budgets: tuple[BudgetPart, ...] = ()
+    alerts: Alerts | None = None
+    prices: dict[
+        str,
+        Annotated[
+            PricePart | tuple[PricePart, ...],
+            shaped(
+                "must be a price, or a list of prices with their first days",
+                "such as {input: $2.50/M, output: $10/M}, or [{from: 2026-01-01, input: ...}, ...]",
+                dict,
+                list,
+                tuple,
+            ),
+        ],
+    ] = Field({})
     unpriced: Annotated[
         Literal["refuse"] | PricePart,
         shaped("must be refuse, or a price", "such as {input: $2.50/M, output: $10/M}", "refuse", dict),
@@ -93,6 +109,20 @@ class Settings(Part):
             if engine[
                 "managed"
             ]:  # where Spillway itself runs an engine its port is new with each start, and decides nothing
+                engine["replicas"] = []
+        return json.dumps(parts, sort_keys=True).encode()
+
+    @property
+    def config_hash(self) -> str:
+        """Names the whole configuration."""
+        return policy_hash(self.config_material)
+
+    @property
+    def config_material(self) -> bytes:
+        """The whole configuration as it may be kept: without secrets, hashes of keys, and where a proxy is reached."""
+        parts = self.model_dump(exclude={"egress": True, "keys": {"__all__": {"hash"}}}, mode="json")
+        for engine in parts["engines"].values():
+            if engine["managed"]:
                 engine["replicas"] = []
         return json.dumps(parts, sort_keys=True).encode()
 

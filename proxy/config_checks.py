@@ -15,14 +15,14 @@ from compliance.detectors.custom import MAX_DETECTORS, CustomError, custom_patte
 from compliance.rules import CONTRACTS, TYPES
 from engines.kinds import KINDS, Kind, UnknownKind, kind
 from engines.transport import peer_allowed
-from proxy import plugins
+from proxy import config_budgets, config_redis, plugins
 from proxy.config_errors import EXAMPLES, Lines, Location, Mistake, dotted, line_of, nearest
 from proxy.config_rules import detector_of, rule_of
 from proxy.surfaces import BY_NAME
 
 if TYPE_CHECKING:
     from proxy.config import Settings
-    from proxy.config_parts import Cost, Engine
+    from proxy.config_parts import Cost, Engine, PricePart, WitnessPart
 
 BOUNDARIES = ("local", "cloud")
 SMOKE_MODEL = "smoke-test"
@@ -38,14 +38,14 @@ def check(settings: Settings, lines: Lines, cut: set[Location] | frozenset[Locat
     `cut` are the places that did not even have the right form and are missing here: what depends on them is not judged.
     """
     names = _Names(settings, cut)
-    parts = (_engines, _models, _detectors, _plugins, _rules, _answers, _budgets, _prices, _keys, _doors, _waits)
+    parts = (_engines, _models, _detectors, _plugins, _rules, _answers, _budgets, _prices, _keys, _doors, _waits, _audit, _captures)
     found = [row for part in parts for row in part(settings, names)]
     return [Mistake(line_of(path, lines), dotted(path), wrong, hint) for path, wrong, hint in found]
 
 
 def check_files(settings: Settings, lines: Lines) -> list[Mistake]:
     """Files that must be there before Spillway can serve: the models that it runs itself."""
-    found = []
+    found = [Mistake(line_of(path, lines), dotted(path), *rest) for path, *rest in config_redis.missing_files(settings)]
     for name, engine in settings.engines.items():
         path: Location = ("engines", name, "managed", "model")
         if engine.managed is None or engine.managed.model == SMOKE_MODEL or is_gguf(Path(engine.managed.model)):
@@ -347,18 +347,35 @@ def _conflicts(settings: Settings, names: _Names) -> Found:
 
 
 def _budgets(settings: Settings, names: _Names) -> Found:
-    if len(settings.budgets) > 1:
-        yield ("budgets", 1), "only one budget is there yet in this version", "leave the others out"
+    yield from config_budgets.problems(settings, names.target)
+    yield from config_redis.problems(settings, names.there)
+    alerts = settings.alerts
+    if alerts is not None and isinstance(alerts.url, str):
+        wrong = _url(alerts.url, "https://hooks.example/spillway")
+        if wrong is not None:
+            yield (("alerts", "url"), *wrong)
+    for index, part in enumerate(settings.budgets):
+        if part.soft and alerts is None and names.there("alerts"):
+            yield ("budgets", index, "soft"), "has nobody to tell", "give alerts: {url: https://hooks.example/spillway}"
 
 
 def _prices(settings: Settings, names: _Names) -> Found:
-    parts = [(("prices", name), part) for name, part in settings.prices.items()]
+    parts: list[tuple[Location, PricePart]] = []
+    for name, rows in settings.prices.items():
+        path: Location = ("prices", name)
+        if not isinstance(rows, tuple):
+            parts.append((path, rows))
+            continue
+        parts += [((*path, index), part) for index, part in enumerate(rows)]
+        days = [part.since for part in rows]
+        if not rows or len(set(days)) < len(days):
+            yield path, "needs prices with different first days", "the newest that holds on a day counts"
     for name in settings.prices:
         wrong = names.target(name)
         if wrong is not None:
             yield (("prices", name), *wrong)
     if not isinstance(settings.unpriced, str):
-        parts.append((("unpriced",), settings.unpriced))  # type: ignore[arg-type]
+        parts.append((("unpriced",), settings.unpriced))
     for path, part in parts:
         if part.since and _day(part.since) is None:
             yield (*path, "from"), "is no day", "written as 2026-01-31"
@@ -421,6 +438,68 @@ def _waits(settings: Settings, names: _Names) -> Found:
     for path, amount in rows:
         if amount <= 0:
             yield path, "must be more than nothing", ""
+
+
+def _audit(settings: Settings, names: _Names) -> Found:
+    part = settings.audit
+    if part.local == "durable" and part.on_failure == "keep_local":
+        hint = "leave one of them out: where local requests wait for their record, too, nothing can be served without it"
+        yield ("audit", "on_failure"), "keep_local contradicts local: durable", hint
+    if part.local == "durable" and part.lag is not None:
+        yield ("audit", "lag"), "has no meaning with local: durable", "leave it out"
+    for index, witness in enumerate(part.witness):
+        place: Location = ("audit", "witness", index)
+        if witness.name in [other.name for other in part.witness[:index]]:
+            yield (*place, "name"), f"{witness.name!r} stands twice", "each witness has a name of its own"
+        if names.there("audit", "witness"):
+            yield from _witness(place, witness, Path(part.dir))
+
+
+def _captures(settings: Settings, names: _Names) -> Found:
+    part = settings.audit.captures
+    if part is None:
+        return
+    place: Location = ("audit", "captures")
+    if part.key is not None and part.key.file is None:
+        yield (*place, "key"), "a master key is a file's", "write {file: PATH}, or leave it out"
+    if part.key is not None and part.kms is not None:
+        yield (*place, "kms"), "contradicts key", "the master key is in a file, or a service keeps it: leave one of them out"
+    if part.keep <= 0:
+        yield (*place, "keep"), "must be more than nothing", "such as 90d"
+    rules = [rule.name for rule in settings.compliance.rules]
+    for index, name in enumerate(part.rules or ()):
+        if name not in rules and names.whole("compliance"):
+            yield (*place, "rules", index), f"no rule is called {name!r}", nearest(name, rules)
+    if (kms := part.kms) is not None:
+        if bool(kms.command) == (kms.transit is not None):
+            yield (*place, "kms"), "is one of two things", "give command or transit"
+        if kms.transit is not None and (wrong := _url(kms.transit.url, "https://vault.example:8200/v1/transit")):
+            yield ((*place, "kms", "transit", "url"), *wrong)
+
+
+def _witness(place: Location, witness: WitnessPart, logs: Path) -> Found:
+    if sum(part is not None for part in (witness.directory, witness.s3, witness.webhook)) != 1:
+        yield place, "is one of three things", "give directory, s3 or webhook"
+    if witness.every < 1:
+        yield (*place, "every"), "must be a second or more", "such as 1m"
+    if witness.directory is not None and Path(witness.directory).resolve().is_relative_to(logs.resolve()):
+        yield (*place, "directory"), "lies in the log's own directory", "a witness is on another disk"
+    if (hook := witness.webhook) is not None and (wrong := _url(hook.url, "https://auditor.example/spillway")):
+        yield ((*place, "webhook", "url"), *wrong)
+    if (s3 := witness.s3) is not None:
+        where = (*place, "s3")
+        if wrong := _url(s3.endpoint, "https://s3.eu-central-1.amazonaws.com"):
+            yield ((*where, "endpoint"), *wrong)
+        elif urlsplit(s3.endpoint).path.strip("/"):
+            yield (*where, "endpoint"), "holds more than an address", "the bucket has a line of its own"
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", s3.bucket):
+            yield (*where, "bucket"), "is no bucket's name", "small letters, digits, dots and dashes"
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*|", s3.prefix):
+            yield (*where, "prefix"), "is letters, digits, dots, dashes and slashes between", "such as clinic/spillway"
+        if not re.fullmatch(r"[a-z0-9-]{1,64}", s3.region):
+            yield (*where, "region"), "is no region", "such as eu-central-1"
+        if s3.retain < 1 and s3.lock != "none":
+            yield (*where, "retain"), "must be more than nothing", "such as 2190d"
 
 
 def _day(text: str) -> datetime.date | None:

@@ -25,15 +25,12 @@ LATER: Final[Mapping[Location, frozenset[str]]] = {
     ("state",): frozenset({"ledger"}),
     ("engines", "*"): frozenset({"queue", "dns"}),
     ("engines", "*", "managed"): frozenset({"sha256", "replicas"}),
-    ("budgets", "*"): frozenset({"soft", "at_limit", "requests", "tokens"}),
-    ("audit",): frozenset({"witness", "retention", "captures"}),
+    ("audit",): frozenset({"retention", "captures"}),
 }
 """Settings of the design that are not there yet: said plainly, never accepted in silence."""
 
 LATER_VALUES: Final[Mapping[str, re.Pattern[str]]] = {
-    "scope": re.compile(r"(team|project|key|tenant|user)(/.*)?"),
-    "window": re.compile("minute"),
-    "store": re.compile(r"(redis|rediss|postgresql)(:.*)?"),
+    "store": re.compile(r"postgresql(:.*)?"),
 }
 EXAMPLES: Final[Mapping[str, str]] = {
     "engines": "{gpu: {kind: vllm, replicas: [http://gpu-a:8000], models: {llama-70b: {}}}}",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from compliance.detectors.custom import CHECKSUMS
 from compliance.expressions import Cel, ExpressionInvalid
-from proxy import quantities
+from proxy import config_budgets, config_redis, quantities
 from proxy.auth import PREFIX
 from proxy.quantities import Wrong
 from proxy.secrets import reference
@@ -21,6 +21,7 @@ def _quantity(parse: Any, pattern: str, example: str) -> Any:
 
 
 Duration = Annotated[float, *_quantity(quantities.duration, r"^[0-9.]+ ?(ms|s|m|h|d)$", "2s")]
+Age = Annotated[float, *_quantity(quantities.age, r"^[0-9.]+ ?(d|y)$", "6y")]
 Bytes = Annotated[int, *_quantity(quantities.size, r"^[0-9.]+ ?([KMG]i?B)$", "64MB")]
 Share = Annotated[float, *_quantity(quantities.share, r"^[0-9.]+ ?%$", "5%")]
 Money = Annotated[int, *_quantity(quantities.money, r"^\$ ?[0-9._]+$", "$20000")]
@@ -99,19 +100,50 @@ class Listen(Part):
         return max(1, (os.cpu_count() or 2) - 1) if self.workers == "auto" else max(1, self.workers)
 
 
+class RedisPart(Part):
+    """How budgets in Redis are reached: a user and a password, files for TLS in PEM."""
+
+    user: str | None = Field(None, min_length=1)
+    password: Reference | None = None
+    ca: str | None = Field(None, description="whose certificates are believed; default: those of this host")
+    cert: str | None = Field(None, description="certificate that Redis asks for")
+    key: str | None = Field(None, description="its key")
+    prefix: Annotated[str, BeforeValidator(config_redis.prefix)] = Field(
+        "spillway", description="of all keys: one for each deployment that a Redis serves"
+    )
+    grace: Duration = Field(
+        5.0, description="after Redis was changed, workers that it does not know have so long to make themselves known"
+    )
+
+
 class State(Part):
     dir: str = "./state"
-    store: Literal["sqlite"] = "sqlite"
+    store: Annotated[str, BeforeValidator(config_redis.store)] = Field(
+        "sqlite",
+        description="where budgets are kept: sqlite, in the state directory, or redis://HOST:PORT/DB (rediss:// over TLS) "
+        "for replicas on several hosts",
+    )
+    redis: RedisPart = RedisPart()
+    on_failure: Literal["stop", "go_on"] = Field(
+        "stop",
+        description="what becomes of cloud attempts where budgets cannot be asked; stop: only local engines answer; go_on: they "
+        "go on, and are charged later, past the limit if it comes to that",
+    )
 
 
 class EngineModel(Part):
     id: str | None = Field(None, description="the engine's own name for it; default: the name here")
     context: int | None = Field(None, gt=0, description="tokens")
-    max_output: int | None = Field(None, gt=0, description="tokens; bounds what a request can cost")
+    max_output: int | None = Field(
+        None,
+        gt=0,
+        description="tokens; bounds what a request can cost. With budgets it is asked of the engine where a request states no limit",
+    )
     tools: bool | None = None
     vision: bool | None = None
     embeddings: bool | None = None
     json_schema: bool | None = None
+    fine_tuned: bool = Field(False, description="a model of one's own; the scorecard counts them")
 
 
 class Managed(Part):
@@ -159,6 +191,12 @@ class Cost(Part):
     kwh: Money = Field(0, description="price of a kilowatt-hour")
     rent: Monthly = 0
     staff: Monthly = 0
+    prefill_weight: float = Field(
+        1.0, ge=0.01, le=100, allow_inf_nan=False, description="what a second of reading a prompt costs, where one of writing costs 1"
+    )
+    prompt_speed: int = Field(
+        20, ge=1, le=100_000, description="tokens read in the time in which one is written, of answers where neither was measured"
+    )
 
 
 class Engine(Part):
@@ -238,6 +276,9 @@ class Tenant(Part):
     context: Literal["health"] | None = Field(
         None, description="health: every identifier in its requests counts as under health context"
     )
+    purpose: str = Field(
+        "", max_length=200, description="what its requests are for, in words: stands in its records and in reports of disclosures"
+    )
 
 
 class Answers(Part):
@@ -286,29 +327,178 @@ class Compliance(Part):
     deadline: Duration = Field(2.0, description="for scanning a large body; past it the request stays local")
 
 
-class Budget(Part):
-    scope: Literal["org"] = "org"
-    window: Literal["month", "day", "hour"] = "month"
-    limit: Money
+class Downgrade(Part):
+    downgrade: tuple[str, ...] = Field(description="cheaper targets, tried in this order")
 
 
-class PricePart(Part):
+class BudgetPart(Part):
+    """A limit for a scope in each window; `limit`, `tokens` and `requests` may stand together."""
+
+    scope: Annotated[str, BeforeValidator(config_budgets.scope)] = Field(
+        "org", description="org (the whole deployment), such as team/oncology, or for each of a level: each key"
+    )
+    window: Annotated[str, BeforeValidator(config_budgets.window)] = Field(
+        "month", description="month, week, day, hour or minute of the calendar, or rolling and a duration: rolling 24h"
+    )
+    limit: Money | None = Field(None, description="in money; counts cloud attempts")
+    tokens: int | None = Field(None, gt=0, le=10**15, description="in and out, cached ones too")
+    requests: int | None = Field(None, gt=0, le=10**12)
+    count: Literal["cloud", "all"] | None = Field(
+        None, description="which attempts count as tokens and requests; default: all"
+    )
+    at_limit: Annotated[
+        Literal["refuse", "local_only"] | Downgrade,
+        shaped(
+            "must be refuse, local_only, or a downgrade",
+            "such as {downgrade: [openai/gpt-4o-mini]}",
+            "refuse",
+            "local_only",
+            dict,
+        ),
+    ] = Field("refuse", description="what becomes of an attempt that could pass the limit")
+    soft: tuple[Annotated[int | Literal["forecast"], BeforeValidator(config_budgets.percent)], ...] = Field(
+        (), description="when alerts are sent: shares of the limit, and forecast"
+    )
+    zone: str = Field("UTC", description="the time zone of the calendar, such as Europe/Berlin")
+
+
+class Alerts(Part):
+    """Where thresholds of budgets are told: a webhook, signed where there is a secret (standardwebhooks.com)."""
+
+    url: Annotated[
+        Reference | str,
+        shaped("must be a URL, or a secret", "such as https://hooks.example/spillway, or {env: NAME}", str, dict),
+    ]
+    secret: Reference | None = Field(None, description="signs each message with HMAC-SHA256")
+
+
+class RatePart(Part):
+    """What tokens cost; an input meter that is left out costs what input does, audio output what output does."""
+
     input: TokenPrice
     output: TokenPrice
     cached: TokenPrice | None = None
     cache_write: TokenPrice | None = None
     cache_write_1h: TokenPrice | None = None
-    since: str = Field("", alias="from", description="ISO date")
+    audio: TokenPrice | None = None
+    audio_output: TokenPrice | None = None
+
+
+class LongPart(RatePart):
+    above: int = Field(gt=0, description="tokens of a prompt above which these count for the whole request")
+
+
+class PricePart(RatePart):
+    since: str = Field("", alias="from", description="ISO date; the first day on which it holds")
+    batch: RatePart | None = Field(None, description="of the service tier of this name, as the two below")
+    flex: RatePart | None = None
+    priority: RatePart | None = None
+    long: LongPart | None = None
+    max_output: int | None = Field(None, gt=0, description="tokens that the model writes at most")
+
+
+class Bucket(Part):
+    """An S3-compatible bucket with object lock."""
+
+    endpoint: str = Field(description="such as https://s3.eu-central-1.amazonaws.com")
+    bucket: str
+    region: str = "us-east-1"
+    prefix: str = "spillway"
+    access_key: Reference
+    secret_key: Reference
+    session_token: Reference | None = None
+    lock: Literal["compliance", "governance", "none"] = Field(
+        "compliance", description="of each object; none: the bucket has a default of its own"
+    )
+    retain: Duration = Field(6 * 365 * 86_400.0, description="how long no object can be deleted or overwritten")
+
+
+class Webhook(Part):
+    """Signed checkpoints as the bodies of POST requests."""
+
+    url: str
+    secret: Reference = Field(description="of the HMAC over each request")
+
+
+class WitnessPart(Part):
+    """A place outside that is handed the signed checkpoints: what it has, nobody can take back."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    directory: str | None = Field(None, description="on another disk; it must be there already")
+    s3: Bucket | None = None
+    webhook: Webhook | None = None
+    every: Duration = Field(60.0, description="between two checkpoints of a log")
+    boundary: Literal["cloud", "local"] = Field(
+        "cloud", description="local: its address must be private, and no egress proxy is used"
+    )
+
+
+class Transit(Part):
+    """A key of HashiCorp Vault's Transit engine, or of what speaks like it."""
+
+    url: str = Field(description="its mount, such as https://vault.example:8200/v1/transit")
+    key: str = Field("spillway", pattern=r"^[A-Za-z0-9._-]{1,128}$")
+    token: Reference
+
+
+class Kms(Part):
+    """Who keeps the master key instead of a file: one of the two."""
+
+    command: tuple[str, ...] = Field(
+        (), description="gets wrap or unwrap as its last argument and bytes on standard input, and prints bytes"
+    )
+    transit: Transit | None = None
+
+
+class Captures(Part):
+    """Prompts and answers, kept encrypted; reading one takes two operators and leaves records."""
+
+    tenants: tuple[str, ...] | None = Field(None, description="whose requests; default: everybody's")
+    rules: tuple[str, ...] | None = Field(None, description="where one of these rules decided; default: any, or none")
+    parts: tuple[Literal["original", "sent", "answered"], ...] = Field(
+        ("original", "sent", "answered"),
+        description="what is kept; []: commitments alone, which always stand for all three",
+    )
+    limit: Bytes = Field(1_000_000, ge=1, le=64_000_000, description="of each part; the rest is cut off, and the record says so")
+    keep: Duration = Field(90 * 86_400.0, description="then captures and their keys are removed, but for those under a hold")
+    lost: Literal["record", "refuse"] = Field(
+        "record", description="where captures cannot be written; record: the log says which are lost; refuse: nothing is sent"
+    )
+    key: Reference | None = Field(
+        None, description="the master key's file; default: vault.key in the state directory, made by `spillway vault init`"
+    )
+    kms: Kms | None = None
 
 
 class Audit(Part):
     dir: str = "./audit"
+    captures: Captures | None = Field(None, description="off by default; {}: everything is captured")
+    on_failure: Literal["refuse", "keep_local"] = Field(
+        "refuse",
+        description="when the log cannot be written; keep_local: what would leave is served by local engines where it can be",
+    )
+    lag: Duration | None = Field(
+        None,
+        description="how far local requests may run ahead of their records; past it they wait for them. Default: 1s, and 1h "
+        "with on_failure: keep_local",
+    )
+    witness: tuple[WitnessPart, ...] = ()
+    retention: Age | None = Field(
+        None, description="how long records are kept: `spillway audit retain` removes older ones. Default: for ever"
+    )
     key: Reference | None = Field(
         None, description="the signing key's file; default: key in the directory, made at first start"
     )
     local: Literal["deferred", "durable"] = Field(
         "deferred", description="durable: local requests wait for their record, too"
     )
+
+    @property
+    def may_lag(self) -> float:
+        """Seconds that local requests may run ahead of their records."""
+        if self.lag is not None:
+            return self.lag
+        return 3600.0 if self.on_failure == "keep_local" else 1.0
 
 
 class Prometheus(Part):
@@ -364,3 +554,8 @@ class LimitsPart(Part):
     body_timeout: Duration = 30.0
     attempts: int = Field(3, ge=1, le=10)
     queue: Queue = Queue()
+    tokenizer: Literal["first_need", "start", "off"] = Field(
+        "first_need",
+        description="counts the tokens of cloud answers that ended before they said how many: loading it stops a worker for some "
+        "0.4 s once, at first need or before it serves, and takes 80 MB; off: a token a byte, the most that it can have been",
+    )

@@ -58,6 +58,7 @@ class Refusal(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         final: bool | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = CODES[code].status if status is None else status
@@ -66,6 +67,7 @@ class Refusal(Exception):
         self.param = param
         self.retry_after = retry_after
         self.final = CODES[code].final if final is None else final
+        self.headers = headers  # beside those of every answer
 
     def info(self) -> ErrorInfo:
         row = CODES[self.code]

@@ -7,7 +7,7 @@ the two sides of the client as the pipeline sees them; `ingress` fulfils them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -81,7 +81,7 @@ class Attempt:
     """One target tried.  Times are microseconds since the exchange's start; 0: it did not come to that."""
 
     __slots__ = (
-        "answer_findings", "billable", "bytes_in", "committed", "connect_us", "cost", "ending", "error", "first_us", "hold",
+        "answer_findings", "billable", "bytes_in", "capture", "committed", "connect_us", "cost", "ending", "error", "first_us", "hold",
         "index", "price", "recorded", "redacted", "scope", "scopes", "started_us", "status", "target", "total_us", "usage", "verdict",
     )  # fmt: skip
 
@@ -103,6 +103,7 @@ class Attempt:
         self.hold = 0
         self.scopes: tuple[str, ...] = ()
         self.bytes_in = 0
+        self.capture: Any = None  # what `proxy.capturing` keeps of it, where something is captured
         self.answer_findings: tuple[Finding, ...] = ()
         self.billable = False  # the engine took the request, and did not refuse it
         self.recorded = False
@@ -115,7 +116,7 @@ class Exchange:
 
     __slots__ = (
         "actor", "at", "attempts", "decision", "facts", "id", "inbound", "principal", "queue_us", "redactions", "refused",
-        "refused_status", "request", "ruling", "sink", "started", "surface", "trace", "verdict",
+        "refused_status", "request", "ruling", "sink", "started", "subject", "surface", "trace", "verdict",
     )  # fmt: skip
 
     def __init__(self, exchange_id: str, inbound: Inbound, sink: ClientSink, at: int, started: float) -> None:
@@ -137,4 +138,5 @@ class Exchange:
         self.refused = ""  # the refusal's code, if it ended so
         self.refused_status = 0
         self.actor = ""
+        self.subject = ""
         self.trace = ""

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from compliance.records import Decision, Outcome, Refused
 from engines.kinds import kind
 from engines.ratecard import MICRO, MONTH, YEAR, RateCard, period_cost
+from policies.windows import words_of as in_words
+from proxy.config_budgets import amount_words, budgets_of, words_of
+from proxy.config_redis import SQLITE
 
 if TYPE_CHECKING:
     from proxy.config import Settings
@@ -43,26 +45,73 @@ def meaning(settings: Settings) -> list[str]:
             lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; {large}")
     if not settings.models:
         lines.append("models: each engine's models under their own names, local first")
-    lines += [f"rule {rule.name}: {_condition(rule.when)}: {rule.action}" for rule in settings.compliance.rules]
+    lines += [f"rule {rule.name}: {condition(rule.when)}: {rule.action}" for rule in settings.compliance.rules]
     for name, tenant in settings.compliance.tenants.items():
         if tenant.context is not None:
             lines.append(f"tenant {name}: every request counts as under {tenant.context} context")
+        if tenant.purpose:
+            lines.append(f"tenant {name}: its requests are for {tenant.purpose}")
     lines.append(
         "default: numbers that were issued to somebody and secrets stay local; so do names, contacts, places and dates under"
         f" health context; {_OPAQUE[settings.compliance.opaque]}"
     )
-    for budget in settings.budgets:
+    for budget in budgets_of(settings):
+        lines.append(words_of(budget, in_words(budget.window), amount_words(budget.unit, budget.limit)))
+    if settings.budgets and settings.state.store != SQLITE:
+        then = "stops" if settings.state.on_failure == "stop" else "goes on, and is settled later"
         lines.append(
-            f"budget: cloud attempts stop at ${budget.limit / PICO:,.2f} a {budget.window} for the whole organisation"
+            f"budgets: in {settings.state.store}, shared by every replica that names it as {settings.state.redis.prefix}; "
+            f"while it cannot be asked, cloud spending {then}"
         )
     if not settings.budgets and any(
         (e.boundary or kind(e.kind).boundary) != "local" for e in settings.engines.values()
     ):
         lines.append("budget: none; cloud spending has no limit here")
+    lines += _captures(settings)
+    lines += _log(settings)
     lines.append(
         f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served"
     )
     return lines
+
+
+def _log(settings: Settings) -> list[str]:
+    """What happens when the log cannot be written, and who else has its checkpoints."""
+    audit = settings.audit
+    home = "so is everything else" if audit.local == "durable" else f"local requests go on for {_span(audit.may_lag)}"
+    leaves = "is kept local where it can be" if audit.on_failure == "keep_local" else "is refused"
+    lines = [f"log: in {audit.dir}; while it cannot be written, what would leave {leaves}, and {home}"]
+    for witness in audit.witness:
+        if witness.s3 is not None:
+            lock = "" if witness.s3.lock == "none" else f", each locked for {_span(witness.s3.retain)}"
+            where = f"the bucket {witness.s3.bucket}{lock}"
+        else:
+            where = witness.directory or (f"POST to {witness.webhook.url}" if witness.webhook is not None else "")
+        lines.append(f"witness {witness.name}: the newest checkpoints every {_span(witness.every)} to {where}")
+    if not audit.witness:
+        lines.append("witness: none; whoever owns the log's key could rewrite it, unless its checkpoints are kept elsewhere")
+    return lines
+
+
+def _span(seconds: float) -> str:
+    """Seconds in the largest unit that has a whole number of them."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size and seconds % size == 0:
+            count = int(seconds // size)
+            return f"{count} {unit if count != 1 else unit[:-1]}"
+    return f"{seconds:g} s"
+
+
+def _captures(settings: Settings) -> list[str]:
+    part = settings.audit.captures
+    if part is None:
+        return []
+    what = f"{', '.join(part.parts)} kept encrypted" if part.parts else "nothing kept but commitments"
+    whose = "of every request" if part.tenants is None else f"of requests of {' or '.join(part.tenants) or 'no tenant'}"
+    where = "" if part.rules is None else f" that {' or '.join(part.rules) or 'no rule'} decided"
+    else_ = "refused" if part.lost == "refuse" else "served, and recorded as lost"
+    days = f"{part.keep / 86_400:g} days"
+    return [f"captures: {what} {whose}{where} for {days}; what cannot be written is {else_}"]
 
 
 def card_of(part: Cost) -> RateCard:
@@ -78,10 +127,12 @@ def card_of(part: Cost) -> RateCard:
         kwh=part.kwh,
         rent=part.rent,
         staff=part.staff,
+        prefill_weight=round(part.prefill_weight * MICRO),
+        prompt_speed=part.prompt_speed,
     )
 
 
-def _condition(when: When) -> str:
+def condition(when: When) -> str:
     """When a rule matches, in words."""
     health = {None: (), True: ("under health context",), False: ("without health context",)}[when.health]
     target = when.target
@@ -161,41 +212,6 @@ def decision_words(row: dict[str, Any]) -> str:
     if not row["ranked"]:
         lines.append("nobody can answer it: the request would be refused")
     lines.append(f"policy    {row['policy']}; {row['assumed']}")
-    return "\n".join(lines)
-
-
-def timeline(records: Sequence[Any]) -> str:
-    """One request's records in words."""
-    lines = []
-    for record in records:
-        when = datetime.fromtimestamp(record.at / 1e6, UTC).isoformat(timespec="milliseconds")
-        if isinstance(record, Decision):
-            lines.append(f"{when}  attempt {record.attempt}: {record.model} -> {record.target} ({record.boundary})")
-            lines.append(
-                f"    why        {record.routing}{f'; overflow: {record.overflow}' if record.overflow else ''}"
-            )
-            lines.append(f"    verdict    {record.action} by rule {record.rule!r} of policy {record.policy}")
-            lines += [f"    found      {found}" for found in record.findings]
-            lines += [f"    not chosen {veto}" for veto in record.vetoes]
-            lines += [f"    edits      {', '.join(record.edits)}"] if record.edits else []
-            lines += [f"    replaced   {', '.join(record.redacted)}"] if record.redacted else []
-            lines += [f"    held       {dollars(record.hold)} on {', '.join(record.scopes)}"] if record.hold else []
-        elif isinstance(record, Outcome):
-            error = f" ({record.error})" if record.error else ""
-            lines.append(
-                f"{when}  attempt {record.attempt}: {record.ending}{error}, status {record.status}, {record.total_us / 1000:.1f} ms"
-            )
-            tokens = record.input + record.cache_read + record.cache_write_5m + record.cache_write_1h
-            lines.append(
-                f"    metered    {tokens} in, {record.output} out, {record.quality}; {dollars(record.cost)} at {record.price or 'no price'}"
-            )
-            lines += [f"    answer had {found}" for found in record.findings]
-        elif isinstance(record, Refused):
-            lines.append(
-                f"{when}  refused: {record.code} (status {record.status}), rule {record.rule!r} of policy {record.policy}"
-            )
-            lines += [f"    found      {found}" for found in record.findings]
-            lines += [f"    not chosen {veto}" for veto in record.vetoes]
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from compliance.journal import JournalError
 from compliance.model import Verdict
@@ -35,6 +36,7 @@ from proxy.listing import models_body
 from proxy.recording import Recorder
 from proxy.redacting import Redactor
 from proxy.spending import OutOfBudget
+from proxy.standing import HEALTH_PATH, health
 from proxy.surfaces import ANTHROPIC_MODELS, MODELS_PATH, OPENAI_MODELS, POSTS, dialect_of
 
 log = logging.getLogger("spillway")
@@ -89,6 +91,7 @@ class Pipeline:
         self._scan_when_needed = scan_when_needed
         self._clinical = clinical  # tenants whose every request has health context
         self.draining = False
+        self.witnesses: Mapping[str, Mapping[str, Any]] = {}  # as they were written down last
 
     def close(self) -> None:
         """Nothing more is scanned."""
@@ -120,6 +123,9 @@ class Pipeline:
     async def _serve(self, exchange: Exchange) -> None:
         inbound = exchange.inbound
         exchange.surface = POSTS.get(inbound.path)
+        if exchange.surface is None and inbound.path == HEALTH_PATH and inbound.method in ("GET", "HEAD"):
+            self._health(exchange)
+            return
         principal = self._authenticate(exchange)
         if exchange.surface is None or inbound.method != "POST":
             self._read_only(exchange, principal)
@@ -139,7 +145,15 @@ class Pipeline:
         try:
             await self._attempts.run(exchange, decision, targets)
         except OutOfBudget as broke:
-            raise broke.refusal() from None
+            await self._instead(exchange, entry, broke)
+
+    async def _instead(self, exchange: Exchange, entry: Entry, broke: OutOfBudget) -> None:
+        """A budget is spent: once more, with what it still allows."""
+        try:
+            decision, targets = await self._chooser.instead(exchange, entry, broke)
+            await self._attempts.run(exchange, decision, targets)
+        except OutOfBudget as spent:
+            raise spent.refusal(dialect_of(exchange.inbound.path, exchange.inbound.headers)) from None
 
     def _authenticate(self, exchange: Exchange) -> Principal:
         inbound = exchange.inbound
@@ -174,6 +188,15 @@ class Pipeline:
         exchange.surface = ANTHROPIC_MODELS if dialect == "anthropic" else OPENAI_MODELS
         body = models_body(dialect, self._catalog, principal, path[len(MODELS_PATH) + 1 :])
         exchange.sink.whole(200, [_JSON, *answer_headers(exchange, None)], body)
+
+    def _health(self, exchange: Exchange) -> None:
+        """For load balancers and whoever watches: no key, no content."""
+        recorder = self._recorder
+        status, body = health(
+            draining=self.draining, writable=recorder.trouble is None, waiting=recorder.unwritten,
+            serves_without=recorder.keeps_local, witnesses=self.witnesses,
+        )  # fmt: skip
+        exchange.sink.whole(status, [_JSON, (b"cache-control", b"no-store")], body)
 
     async def _parse(self, exchange: Exchange) -> Request:
         surface = exchange.surface
@@ -231,7 +254,7 @@ class Pipeline:
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         exchange.refused = refusal.code
         exchange.refused_status = refusal.status
-        self._answer(exchange, refusal.info(), final=refusal.final)
+        self._answer(exchange, refusal.info(), final=refusal.final, more=refusal.headers)
 
     def _fail(self, exchange: Exchange, failure: Failure) -> None:
         """Every candidate failed: the last engine's own words where the dialects match, else ours."""
@@ -253,13 +276,15 @@ class Pipeline:
             return
         self._answer(exchange, failure_info(error), final=isinstance(error, (Untranslatable, AnswerBlocked)))
 
-    def _answer(self, exchange: Exchange, info: ErrorInfo, *, final: bool) -> None:
+    def _answer(
+        self, exchange: Exchange, info: ErrorInfo, *, final: bool, more: tuple[Header, ...] = ()
+    ) -> None:
         sink = exchange.sink
         if sink.started:
             sink.abort()  # the unforeseen, in mid-answer: nobody must take it for whole
             return
         dialect = self._dialects[dialect_of(exchange.inbound.path, exchange.inbound.headers)]
-        headers = [_JSON, *answer_headers(exchange, exchange.attempts[-1].target if exchange.attempts else None)]
+        headers = [_JSON, *answer_headers(exchange, exchange.attempts[-1].target if exchange.attempts else None), *more]
         if final:
             headers.append((b"x-should-retry", b"false"))
         if info.retry_after is not None:

@@ -15,6 +15,8 @@ MOST_MONEY = 9_000_000
 """Dollars: sums in pico-dollars fit SQLite's 64-bit integers up to about 9.2 million."""
 
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_AGES = {"d": Decimal(86400), "y": Decimal(366 * 86400)}  # a year is a leap year: nothing goes early
+_OLDEST = 100  # years
 _LONGEST = 3650 * 86400  # seconds; ten years: more is a slip of the pen
 _MOST_TOKENS = 10**15
 _BYTES = {"KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -22,6 +24,7 @@ _LARGEST = 1 << 40  # bytes
 _LONG_NAMES = {
     "ms": ("msec", "msecs", "millisecond", "milliseconds"), "s": ("sec", "secs", "second", "seconds"),
     "m": ("min", "mins", "minute", "minutes"), "h": ("hr", "hrs", "hour", "hours"), "d": ("day", "days"),
+    "y": ("yr", "yrs", "year", "years"),
     "KB": ("k",), "MB": ("m",), "GB": ("g",),
 }  # fmt: skip
 _NUMBER = re.compile(r"(\$?) ?([0-9][0-9_]{0,17}(?:\.[0-9]{1,15})?) ?([A-Za-z%/]*)")
@@ -47,6 +50,17 @@ def duration(value: Any) -> float:
     if seconds > _LONGEST:
         raise Wrong("a duration is written in units of its size, up to 3650d", "such as 2s")
     return float(seconds)
+
+
+def age(value: Any) -> float:
+    """Seconds of `6y`, `2190d`: how long something is kept."""
+    dollar, number, unit = _parts(value)
+    if dollar or number is None or unit not in _AGES:
+        hint = _with_unit(value, number, unit, _AGES, "y", "6y")
+        raise Wrong("how long records are kept is written in days or years", hint)
+    if not 0 < number * _AGES[unit] <= _OLDEST * _AGES["y"]:
+        raise Wrong(f"how long records are kept is written in days or years, up to {_OLDEST}y", "such as 6y")
+    return float(number * _AGES[unit])
 
 
 def size(value: Any) -> int:
@@ -93,6 +107,19 @@ def monthly(value: Any) -> int:
     if number > MOST_MONEY:
         raise Wrong(f"an amount a month is written in dollars, up to ${MOST_MONEY}/month", "")
     return _whole(number * PICO)
+
+
+def rental(value: Any) -> int:
+    """Pico-dollars a month of `$2.10/hour` (all of the 730 hours of a month) or `$1500/month`."""
+    dollar, number, unit = _parts(value)
+    if dollar and number is not None and unit in ("/hour", "/h"):
+        if number * 730 > MOST_MONEY:
+            raise Wrong(f"a rent is at most ${MOST_MONEY}/month", "such as $2.10/hour")
+        return _whole(number * 730 * PICO)
+    try:
+        return monthly(value)
+    except Wrong:
+        raise Wrong("a rent is written in dollars: $2.10/hour or $1500/month", "such as $2.10/hour") from None
 
 
 def token_price(value: Any) -> int:

@@ -9,24 +9,34 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from msgspec import Struct
 
 from compliance.journal import Journal, JournalError
 from compliance.model import Finding
 from compliance.records import Decision, Outcome, Refused, bounded_name
 from engines.catalog import Catalog
+from engines.model import Target
 from policies.model import Veto
 from proxy.exchange import Attempt, Exchange
+from proxy.fingerprints import Stamps
+from proxy.tags import Labels
 from proxy.telemetry import Observation, Telemetry
 
+SUBJECT_HEADER = "x-spillway-subject"
 MAX_NAMES = 4096
 """Names of the catalogue that are remembered in their stored form."""
+LONGEST_USER = 512
+"""Characters of a user's name that tell users apart."""
+MAX_PLACES = 8
+"""Places written of one type in one field."""
 MAX_LISTED = 32
 """Findings and vetoes written of one request."""
+_EPOCH = date(1970, 1, 1).toordinal()
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, section 3.2: anything else is a client's own text, which is never written down."""
 
@@ -35,14 +45,40 @@ class Recorder:
     """One worker's pen."""
 
     def __init__(
-        self, journal: Journal, telemetry: Telemetry, catalog: Catalog, policy: str, pseudonym_key: bytes
-    ) -> None:
+        self, journal: Journal, telemetry: Telemetry, catalog: Catalog, stamps: Stamps, pseudonym_key: bytes,
+        *, keeps_local: bool = False,
+    ) -> None:  # fmt: skip
         self._journal = journal
         self._telemetry = telemetry
-        self._catalog = catalog
-        self._policy = policy
+        self._stamps = stamps
+        self._policy = stamps.policy
         self._pseudonym_key = pseudonym_key
-        self._names: dict[str, str] = {}
+        declared = [*(entry.name for entry in catalog.entries), *stamps.models]
+        self._names = {name: bounded_name(name) for name in declared}
+        self._declared = {target.name: bounded_name(target.name) for target in catalog.targets}
+        self._routes: dict[str, _Route] = {}
+        self._labels = Labels(pseudonym_key)
+        self.keeps_local = keeps_local  # what would leave is served at home while the log cannot be written
+
+    @property
+    def behind(self) -> bool:
+        """Must local requests wait for their record, because the log is too far behind?"""
+        return self._journal.behind
+
+    @property
+    def home_only(self) -> bool:
+        """May nothing leave now, because the log cannot be written, and is what may stay to be served at home?"""
+        return self.keeps_local and not self._journal.healthy
+
+    @property
+    def unwritten(self) -> int:
+        """Records that are not on the disk yet."""
+        return self._journal.unwritten
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the log cannot be written now; None: it can."""
+        return self._journal.trouble
 
     def identify(self, exchange: Exchange) -> None:
         """Who is behind the request: the user as a pseudonym, and the trace that the client continues."""
@@ -50,9 +86,10 @@ class Recorder:
         assert request is not None
         user = _user(request.body)
         if user:
-            exchange.actor = hmac.new(self._pseudonym_key, user.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[
-                :16
-            ]
+            exchange.actor = user_pseudonym(self._pseudonym_key, user)
+        subject = exchange.inbound.headers.get(SUBJECT_HEADER)
+        if subject:
+            exchange.subject = subject_pseudonym(self._pseudonym_key, subject)
         trace = exchange.inbound.headers.get("traceparent", "")
         exchange.trace = trace if _TRACEPARENT.fullmatch(trace) else ""
 
@@ -61,14 +98,20 @@ class Recorder:
         request, decision, principal, verdict = exchange.request, exchange.decision, exchange.principal, attempt.verdict
         assert request is not None and decision is not None and principal is not None
         target = attempt.target
+        route = self._route(target)
+        stamps = self._stamps
         record = Decision(
             action=verdict.action,
             actor=exchange.actor,
             at=time.time_ns() // 1000,
             attempt=attempt.index,
             boundary=target.boundary,
+            capture=attempt.capture is not None,
+            contract=route.contract,
+            detectors=stamps.detectors,
             edits=edits,
             findings=summary(verdict.findings) if verdict.findings else (),
+            health=exchange.facts.health if exchange.facts is not None else False,
             hold=attempt.hold,
             key=principal.key,
             model=self._name(request.model),
@@ -77,18 +120,26 @@ class Recorder:
             overflow=decision.overflow or "",
             policy=self._policy,
             project=principal.project,
+            provider=target.kind,
+            purpose=stamps.purposes.get(principal.tenant, "") if principal.tenant and stamps.purposes else "",
             redacted=tuple([f"{kind}:{count}" for kind, count in attempt.redacted]) if attempt.redacted else (),
+            region=target.region,
             request=exchange.id,
+            request_class=self._labels.request_class(exchange.inbound.headers),
             routing=decision.rule,
             rule=verdict.rule,
+            rule_version=stamps.rules.get(verdict.rule, stamps.defaults),
             scopes=attempt.scopes,
+            served=route.served,
             stream=request.stream,
+            subject=exchange.subject,
             surface=exchange.surface.name if exchange.surface is not None else "",
-            target=target.name,
+            tags=self._labels.tags(exchange.inbound.headers),
+            target=route.name,
             team=principal.team,
             tenant=principal.tenant or "",
             trace=exchange.trace,
-            vetoes=_vetoes(decision.vetoes) if decision.vetoes else (),
+            vetoes=self._vetoes(decision.vetoes) if decision.vetoes else (),
         )
         seq = self._journal.append(record)
         attempt.recorded = True
@@ -109,6 +160,8 @@ class Recorder:
         record = Outcome(
             at=time.time_ns() // 1000,
             attempt=attempt.index,
+            audio_input=usage.audio_input if usage else 0,
+            audio_output=usage.audio_output if usage else 0,
             boundary=attempt.target.boundary,
             bytes_in=attempt.bytes_in,
             bytes_out=exchange.sink.bytes_out,
@@ -118,6 +171,7 @@ class Recorder:
             committed=attempt.committed,
             connect_us=attempt.connect_us,
             cost=attempt.cost,
+            decode_us=usage.decode_us if usage else 0,
             ending=attempt.ending,
             error=attempt.error,
             findings=summary(attempt.answer_findings, counted=True) if attempt.answer_findings else (),
@@ -128,6 +182,7 @@ class Recorder:
             model=self._name(request.model),
             organisation=principal.organisation,
             output=usage.output if usage else 0,
+            prefill_us=usage.prefill_us if usage else 0,
             price=attempt.price,
             project=principal.project,
             quality=usage.quality if usage else "exact",
@@ -136,7 +191,7 @@ class Recorder:
             request=exchange.id,
             scopes=attempt.scopes,
             status=attempt.status,
-            target=attempt.target.name,
+            target=self._route(attempt.target).name,
             team=principal.team,
             tenant=principal.tenant or "",
             total_us=attempt.total_us,
@@ -153,9 +208,12 @@ class Recorder:
         principal, verdict, decision = exchange.principal, exchange.verdict, exchange.decision
         record = Refused(
             action=verdict.action if verdict else "",
+            actor=exchange.actor,
             at=time.time_ns() // 1000,
             code=exchange.refused,
+            detectors=self._stamps.detectors if verdict else "",
             findings=summary(verdict.findings) if verdict else (),
+            health=exchange.facts.health if exchange.facts is not None else False,
             key=principal.key if principal else "",
             model=self._name(exchange.request.model) if exchange.request else "",
             organisation=principal.organisation if principal else "",
@@ -163,10 +221,14 @@ class Recorder:
             project=principal.project if principal else "",
             request=exchange.id,
             rule=verdict.rule if verdict else "",
+            rule_version=self._stamps.rules.get(verdict.rule, self._stamps.defaults) if verdict else "",
             status=exchange.refused_status,
+            subject=exchange.subject,
             surface=exchange.surface.name if exchange.surface else "",
+            team=principal.team if principal else "",
             tenant=(principal.tenant or "") if principal else "",
-            vetoes=_vetoes(decision.vetoes) if decision else (),
+            trace=exchange.trace,
+            vetoes=self._vetoes(decision.vetoes) if decision else (),
         )
         if not exchange.attempts:
             self._observe_refusal(exchange)
@@ -176,16 +238,44 @@ class Recorder:
             pass  # nothing was sent, and the client was told
 
     def _name(self, model: str) -> str:
-        """A catalogue's name as it is; any other could be anything, so it is stored as a pseudonym."""
+        """A declared name, or one with a price, as it is.  Any other could be anything, also where an engine takes every
+        name, so it is stored as a pseudonym."""
         known = self._names.get(model)
         if known is not None:
             return known
-        if self._catalog.find(model) is not None:
-            name = bounded_name(model)
-            if len(self._names) < MAX_NAMES:
-                self._names[model] = name
-            return name
+        engine, slash, rest = model.partition("/")
+        if slash and rest in self._names and f"{engine}/*" in self._declared:
+            return bounded_name(model)
         return "~" + hmac.new(self._pseudonym_key, model.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
+
+    def _route(self, target: Target) -> _Route:
+        """How records name a target: constant, so worked out once."""
+        route = self._routes.get(target.name)
+        if route is None:
+            name = self._target(target.name)
+            route = _Route(name, _contract(target), self._served(target), name.partition("~")[0] + "*" if "/~" in name else name)
+            if len(self._routes) < MAX_NAMES:
+                self._routes[target.name] = route
+        return route
+
+    def _target(self, name: str) -> str:
+        """A target of an engine that takes every name is called by what the client wrote."""
+        known = self._declared.get(name)
+        if known is not None:
+            return known
+        engine, _, model = name.partition("/")
+        return f"{engine}/{self._name(model)}"
+
+    def _served(self, target: Target) -> str:
+        return bounded_name(target.model) if target.name in self._declared else self._name(target.model)
+
+    def _vetoes(self, vetoes: Sequence[Veto]) -> tuple[str, ...]:
+        """`target:reason`, and what more there is to say where the reason alone does not say it."""
+        return tuple([self._veto(veto) for veto in vetoes[:MAX_LISTED]])
+
+    def _veto(self, veto: Veto) -> str:
+        words = f"{self._target(veto.target)}:{veto.reason}"
+        return f"{words}:{veto.detail}" if veto.detail and veto.reason != "boundary" else words
 
     def _observe(self, exchange: Exchange, attempt: Attempt) -> None:
         telemetry = self._telemetry
@@ -198,7 +288,7 @@ class Recorder:
                 request_id=exchange.id,
                 surface=exchange.surface.name if exchange.surface else "",
                 model=self._name(request.model) if request else "",
-                target=attempt.target.name,
+                target=self._route(attempt.target).metric,
                 boundary=attempt.target.boundary,
                 ending=attempt.ending,
                 error=attempt.error,
@@ -227,27 +317,64 @@ class Recorder:
             )  # fmt: skip
 
 
-def keep_policy(logs: Path, hash_: str, material: bytes) -> None:
-    """Keep beside the logs what a policy's hash was taken over: records name the hash, evidence packs hold both."""
-    path = logs / "policies" / f"{hash_}.json"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True, mode=0o700)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_bytes(material)
-        part.replace(path)
+def summary(findings: Sequence[Finding], *, counted: bool = False) -> tuple[str, ...]:
+    """`type:count:path:confidence:start-end,...` of each type and place, bounded; the confidence is the highest, in percent.
 
-
-def summary(findings: Iterable[Finding], *, counted: bool = False) -> tuple[str, ...]:
-    """`type:count:path` of each type and place, bounded.  With `counted`, a finding's end is its count."""
-    counts: dict[tuple[str, str], int] = {}
+    Where no place in the field is known it is `type:count:path:confidence`.  With `counted` a finding's end is its count,
+    and `type:count:path` is all that is known: an answer is not kept, so that places in it mean nothing.
+    """
+    if not counted and len(findings) == 1:
+        one = findings[0]
+        return (f"{one.type}:1:{one.path}:{_places(findings)}",)
+    groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
-        key = (finding.type, finding.path)
-        counts[key] = counts.get(key, 0) + (finding.end if counted else 1)
-    return tuple([f"{kind}:{count}:{path}" for (kind, path), count in list(counts.items())[:MAX_LISTED]])
+        groups.setdefault((finding.type, finding.path), []).append(finding)
+    rows = list(groups.items())[:MAX_LISTED]
+    if counted:
+        return tuple([f"{kind}:{sum([one.end for one in found])}:{path}" for (kind, path), found in rows])
+    return tuple([f"{kind}:{len(found)}:{path}:{_places(found)}" for (kind, path), found in rows])
 
 
-def _vetoes(vetoes: Iterable[Veto]) -> tuple[str, ...]:
-    return tuple([f"{veto.target}:{veto.reason}" for veto in list(vetoes)[:MAX_LISTED]])
+def _places(found: Sequence[Finding]) -> str:
+    sure = round(100 * max([one.confidence for one in found]))
+    places = [f"{one.start}-{one.end}" for one in found[:MAX_PLACES] if one.end]
+    if not places:
+        return str(sure)
+    return f"{sure}:{','.join(places)}{',...' if len(found) > MAX_PLACES else ''}"
+
+
+class _Route(Struct, frozen=True):
+    """What records say of a target."""
+
+    name: str
+    contract: str
+    served: str
+    metric: str  # as metrics and spans call it: an engine's undeclared models together, however many names clients make up
+
+
+def _contract(target: Target) -> str:
+    """What was agreed, with its last day: whether it was in force then is told by the record's time."""
+    parts = []
+    if target.baa_until is not None:
+        parts.append(f"baa until {date.fromordinal(target.baa_until + _EPOCH).isoformat()}")
+    if target.zero_retention:
+        parts.append("zero_retention")
+    return ", ".join(parts)
+
+
+def pseudonym_key(signing_key: bytes) -> bytes:
+    """The instance's key for pseudonyms of users and subjects, from the log's signing key."""
+    return hmac.new(signing_key, b"spillway pseudonyms", hashlib.sha256).digest()
+
+
+def user_pseudonym(key: bytes, user: str) -> str:
+    """Who is behind a request, as records have it: 64 bits of a MAC, in hex."""
+    return hmac.new(key, user[:LONGEST_USER].encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
+
+
+def subject_pseudonym(key: bytes, subject: str) -> str:
+    """Whose data a request is, as records have it: 128 bits of a MAC, in hex."""
+    return hmac.new(key, b"subject\0" + subject.strip().encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 
 
 def _user(body: Mapping[str, object]) -> str:
@@ -255,4 +382,4 @@ def _user(body: Mapping[str, object]) -> str:
     user = body.get("safety_identifier") or body.get("user")
     if user is None and isinstance(metadata := body.get("metadata"), dict):
         user = metadata.get("user_id")
-    return user[:512] if isinstance(user, str) else ""
+    return user if isinstance(user, str) else ""

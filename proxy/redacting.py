@@ -32,7 +32,7 @@ from engines.model import BadRequest, Request
 from proxy.auth import Principal
 from proxy.config import Settings
 from proxy.exchange import Exchange, NotRedacted, Redaction
-from proxy.state.pseudonyms import PseudonymsFailed, PseudonymStore, PseudonymTaken, load_or_create_key
+from proxy.state.pseudonyms import Owner, PseudonymsFailed, PseudonymStore, PseudonymTaken, load_or_create_key
 
 log = logging.getLogger("spillway")
 
@@ -161,7 +161,8 @@ class Redactor:
             return _FAILED
         headers = exchange.inbound.headers
         identity = _identity(self._store, exchange, request, principal)
-        return await self._in_thread(partial(self._work, self._store, identity, request, headers, ruling, labels))
+        owner = Owner(principal.tenant or "", exchange.subject)
+        return await self._in_thread(partial(self._work, self._store, identity, request, headers, ruling, labels, owner))
 
     async def _in_thread(self, work: Callable[[], T]) -> T | NotRedacted:
         if self._waiting >= MAX_WAITING:
@@ -189,6 +190,7 @@ class Redactor:
         headers: Mapping[str, str],
         ruling: Ruling,
         labels: Labels,
+        owner: Owner,
     ) -> Redaction | NotRedacted:
         """In a thread."""
 
@@ -208,7 +210,7 @@ class Redactor:
                         health=ruling.health,
                     )
                     changed = self._dialects[request.dialect].parse(request.operation, redacted.raw, headers)
-                    store.keep(scope)
+                    store.keep(scope, owner)
                 except PseudonymTaken:
                     continue
                 return Redaction(changed, scope, redacted.counts)

@@ -55,7 +55,7 @@ def resolve_secrets(
     missing: list[Mistake] = []
     for path, secret in _references(settings):
         try:
-            values[dotted(path)] = _value(secret, environ)
+            values[dotted(path)] = value_of(secret, environ)
         except Wrong as wrong:
             missing.append(Mistake(line_of(path, lines), dotted(path), str(wrong), wrong.hint))
     return values, missing
@@ -65,11 +65,30 @@ def _references(settings: Settings) -> Iterator[tuple[Location, Secret]]:
     for name, engine in settings.engines.items():
         if engine.key is not None:
             yield ("engines", name, "key"), engine.key
+    if settings.state.redis.password is not None:
+        yield ("state", "redis", "password"), settings.state.redis.password
+    if settings.alerts is not None:
+        if not isinstance(settings.alerts.url, str):
+            yield ("alerts", "url"), settings.alerts.url
+        if settings.alerts.secret is not None:
+            yield ("alerts", "secret"), settings.alerts.secret
     if settings.egress is not None and not isinstance(settings.egress, str):
         yield ("egress_proxy",), settings.egress
+    if (captures := settings.audit.captures) is not None and captures.kms is not None and captures.kms.transit is not None:
+        yield ("audit", "captures", "kms", "transit", "token"), captures.kms.transit.token
+    for index, witness in enumerate(settings.audit.witness):
+        place: Location = ("audit", "witness", index)
+        for kind, part, names in (
+            ("s3", witness.s3, ("access_key", "secret_key", "session_token")),
+            ("webhook", witness.webhook, ("secret",)),
+        ):
+            for name in names:
+                if (secret := getattr(part, name, None)) is not None:
+                    yield (*place, kind, name), secret
 
 
-def _value(secret: Secret, environ: Mapping[str, str]) -> str:
+def value_of(secret: Secret, environ: Mapping[str, str]) -> str:
+    """The value behind a reference; raises `Wrong`."""
     if secret.env is not None:
         what = (
             f"the environment variable {secret.env}"

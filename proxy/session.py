@@ -51,6 +51,8 @@ from proxy.holding import Answering, Holding, Out
 OVERLOADED = frozenset({429, 503, 529})
 HELD_LIMIT = 64 * 1024
 """Bytes of pings kept before the first event; past it the oldest are forgotten: they say nothing."""
+KEPT_LIMIT = 64 * 1024
+"""Characters of an answer that are kept while it lasts, to count its tokens should its engine not get to say them."""
 
 
 class AnswerScan(Protocol):
@@ -90,7 +92,8 @@ class Session(ABC):
         self.done = False
         self.told = False  # the engine's own error event has reached the client
         self.usage: Usage | None = None
-        self.text_bytes = 0  # of everything the model wrote; for an estimate where usage is missing
+        self.text_length = 0  # characters of everything the model wrote; for an estimate where usage is missing
+        self.kept: list[str] | None = None  # the first of them, where the attempt may cost money
         self._scan = scan  # of an answer that passes as it comes
         self._holding = Holding(answering, engine.name) if answering is not None else None
 
@@ -106,14 +109,15 @@ class Session(ABC):
         found = self._scan.flush() if self._scan is not None else ()
         return found if self._holding is None else (*found, *self._holding.findings())
 
-    def final_usage(self, prompt_tokens: int) -> Usage:
-        """What the engine reported, or an estimate that says so (4 bytes a token)."""
-        if self.usage is not None:
-            return self.usage
-        return Usage(input=prompt_tokens, output=(self.text_bytes + 3) // 4, quality="estimated")
+    @property
+    def usage_final(self) -> bool:
+        """Is `usage` that of the whole answer?  A stream may report the prompt's first, and end before the rest."""
+        return self.done
 
     def _note_text(self, lane: str, text: str) -> None:
-        self.text_bytes += len(text)
+        if self.kept is not None and self.text_length < KEPT_LIMIT:
+            self.kept.append(text)
+        self.text_length += len(text)
         if self._scan is not None and (self._holding is None or lane == "opaque"):
             self._scan.feed(lane, text)
 
@@ -162,6 +166,10 @@ class StreamSession(Session):
         self._started: set[int] = set()
         self._finished: set[int] = set()
 
+    @property
+    def usage_final(self) -> bool:
+        return self.done or (bool(self._finished) and self._finished >= self._started)
+
     def feed(self, data: bytes) -> bytes:
         return self._take(self._framer.feed, data)
 
@@ -198,7 +206,9 @@ class StreamSession(Session):
                 self.committed = True
                 self._started.add(event.choice)
                 text = event.text
-                self.text_bytes += len(text)
+                if self.kept is not None and self.text_length < KEPT_LIMIT:
+                    self.kept.append(text)
+                self.text_length += len(text)
                 if self._scan is not None and self._holding is None:
                     self._scan.feed("text", text)
             elif type(event) is UsageReport:

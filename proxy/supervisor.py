@@ -25,9 +25,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from engines.managed import Launch
+from policies.budgets import StoreFailed
 from proxy.config import Settings
 from proxy.config_parts import Prometheus
+from proxy.config_redis import SQLITE
 from proxy.engine_room import with_managed
+from proxy.rostering import Rosters
+from proxy.state.opening import SQLITE_FILE
+from proxy.state.orphans import settle_orphans
+from proxy.state.sqlite import SQLiteBudgets
+from proxy.vaulting import why_not_capture
+from proxy.witness import Witnesses
+from proxy.witness import build as build_witnesses
 
 log = logging.getLogger("spillway")
 
@@ -51,9 +60,27 @@ def run(settings: Settings, *, notes: Sequence[str] = (), announce: Announce | N
         log.info("%s", note)
     state = Path(settings.state.dir)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (why := why_not_capture(settings)) is not None:
+        raise CannotServe(f"audit.captures: {why}")
     with _only_one(state), contextlib.ExitStack() as stack:
+        _settle_orphans(settings)
         sockets = [stack.enter_context(_listen(settings)) for _ in range(settings.listen.worker_count)]
         return asyncio.run(_Supervisor(settings, sockets, announce).serve())
+
+
+def _settle_orphans(settings: Settings) -> None:
+    """Budgets of workers that were killed and are not among those that start now."""
+    if not settings.budgets or settings.state.store != SQLITE:
+        return
+    started = [f"slot-{slot}" for slot in range(settings.listen.worker_count)]
+    try:
+        store = SQLiteBudgets(Path(settings.state.dir) / SQLITE_FILE)
+        try:
+            settle_orphans(store, Path(settings.audit.dir), started)
+        finally:
+            store.close()
+    except (StoreFailed, OSError, ValueError) as error:
+        log.warning("slices of workers that are not started any more stay held: %s", error)
 
 
 @contextlib.contextmanager
@@ -100,7 +127,11 @@ class _Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         state = Path(self._settings.state.dir)
         settings, engines = with_managed(self._settings, _free_port)
-        serve_metrics(settings, state)
+        witnesses = build_witnesses(settings, loop)
+        serve_metrics(settings, state, witnesses)
+        handing_out = loop.create_task(witnesses.run()) if witnesses is not None else None
+        rosters = Rosters(self._settings)
+        signing = loop.create_task(rosters.run())
         async with asyncio.TaskGroup() as group:
             for launch in engines:
                 await asyncio.to_thread(prepare, launch, state)
@@ -113,6 +144,12 @@ class _Supervisor:
             await self._stopping.wait()
             announcing.cancel()
             await self._stop_children()
+        signing.cancel()
+        await asyncio.to_thread(rosters.sign, keep=True)  # over what the workers signed when they stopped
+        if witnesses is not None and handing_out is not None:
+            handing_out.cancel()
+            await asyncio.wait({handing_out})
+            await witnesses.last()
         return 0
 
     async def _keep(self, name: str, start: Callable[[], Awaitable[Process]]) -> None:
@@ -124,6 +161,7 @@ class _Supervisor:
             if self._stopping.is_set():
                 process.terminate()
             code = await process.wait()
+            forget_metrics(process.pid)
             if self._stopping.is_set():
                 return
             deaths = 1 if time.monotonic() - born > STEADY else deaths + 1
@@ -199,7 +237,15 @@ async def _hear_ready(process: Process, ready: asyncio.Event) -> None:
         pass
 
 
-def serve_metrics(settings: Settings, state: Path) -> None:
+def forget_metrics(pid: int) -> None:
+    """What a dead worker said of its present state is no longer so; its counts stay."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def serve_metrics(settings: Settings, state: Path, witnesses: Witnesses | None = None) -> None:
     """Prometheus metrics of all workers, summed, on a port of their own: workers write them to files."""
     wanted = settings.telemetry.prometheus
     if wanted is False:
@@ -214,6 +260,8 @@ def serve_metrics(settings: Settings, state: Path) -> None:
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    if witnesses is not None:
+        registry.register(witnesses)
     try:
         start_http_server(where.port, where.host, registry)
     except OSError as error:

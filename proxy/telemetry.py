@@ -27,7 +27,7 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from proxy.background import step_back
 
@@ -84,6 +84,9 @@ class Metrics:
         self.total = Histogram(
             "spillway_request_seconds", "Arrival to end.", ["target", "ending"], buckets=_SECONDS, registry=registry
         )
+        self.unwritable = Gauge(
+            "spillway_audit_unwritable", "Workers whose audit log cannot be written now.", registry=registry, multiprocess_mode="livesum"
+        )  # fmt: skip
         self.dropped = Counter(
             "spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry
         )
@@ -155,6 +158,11 @@ class Telemetry:
             self._waiting.append(seen)
         else:
             self._dropped += 1
+
+    def audit_trouble(self, why: str | None) -> None:
+        """The log cannot be written, or can again (None).  From any thread."""
+        if self._metrics is not None:
+            self._metrics.unwritable.set(0 if why is None else 1)
 
     def close(self) -> None:
         """Handle what is waiting, flush the exporter, end the thread."""

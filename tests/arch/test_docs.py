@@ -16,6 +16,7 @@ from proxy.errors import CODES
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 THREATS = (ROOT / "THREAT_MODEL.md").read_text()
+GUIDES = [file.read_text() for file in sorted((ROOT / "deploy" / "guides").glob("*.md"))]
 
 
 def commands() -> set[str]:
@@ -49,11 +50,11 @@ def test_every_help_has_examples_and_words() -> None:
         assert command.help
 
 
-def test_the_configuration_of_the_readme_loads() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+def test_the_configurations_of_the_documents_load() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", README + "".join(GUIDES), re.DOTALL)
     assert blocks
     for block in blocks:
-        load(block, {"OPENAI_API_KEY": "x", "ANTHROPIC_API_KEY": "y"})
+        load(block, dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HOOK_SECRET", "REDIS_PASSWORD"), "x"))
         assert yaml.safe_load(block)
 
 
@@ -61,7 +62,7 @@ def test_every_file_that_a_document_names_is_there() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    for text in (README, THREATS):
+    for text in (README, THREATS, *GUIDES):
         for name in re.findall(r"`((?:proxy|policies|engines|compliance|tests|deploy)/[A-Za-z0-9_./-]+)`", text):
             assert name in listed or any(path.startswith(name.rstrip("/") + "/") for path in listed), name
 

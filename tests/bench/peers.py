@@ -24,7 +24,14 @@ TARGETS = {"m": "near/m", "cloud": "far/m"}
 
 
 @contextlib.contextmanager
-def spillway(directory: Path, config: dict[str, Any], kind: str = "json", *, sync_ms: int = 0) -> Iterator[Proxy]:
+def spillway(
+    directory: Path,
+    config: dict[str, Any],
+    kind: str = "json",
+    *,
+    sync_ms: int = 0,
+    environ: dict[str, str] | None = None,
+) -> Iterator[Proxy]:
     state = Path(tempfile.mkdtemp(dir=directory))
     port = SPILLWAY_PORT
     engine_row = {"kind": "openai-compatible", "models": {"m": {"context": 131072}}}
@@ -45,7 +52,7 @@ def spillway(directory: Path, config: dict[str, Any], kind: str = "json", *, syn
     file = state / "bench.yaml"
     file.write_text(yaml.safe_dump(whole))
     stalls = state / "stalls.json"
-    environ = {"SPILLWAY_LOOP_STALL": str(stalls), "SPILLWAY_BENCH_SYNC_MS": str(sync_ms)}
+    environ = {"SPILLWAY_LOOP_STALL": str(stalls), "SPILLWAY_BENCH_SYNC_MS": str(sync_ms), **(environ or {})}
     with started(
         [sys.executable, "-m", "proxy", "serve", "--config", str(file)], port, path="/v1/models", environ=environ
     ) as (process, seconds):

@@ -338,7 +338,7 @@ async def test_law_01_what_must_stay_local_reaches_no_cloud_on_any_path(tmp_path
                     assert answer.headers["x-spillway-action"] == "keep_local"
             assert cloud.connections == 0 and len(home.requests) == 4
             (decision, *_) = records(spillway, Decision)
-            assert (decision.action, decision.findings) == ("keep_local", ("ssn:1:messages[0].content",))
+            assert (decision.action, decision.findings) == ("keep_local", ("ssn:1:messages[0].content:100:4-15",))
             assert decision.vetoes == ("sky/gpt-4o:boundary",)
             log = b"".join(path.read_bytes() for path in spillway.worker.journal.directory.glob("segment-*"))
             assert secret.encode() not in log  # law 11

@@ -9,6 +9,7 @@ from tests_records import decision, outcome
 
 from compliance.journal import Journal
 from compliance.records import KeyChanged
+from compliance.roster import sign_roster
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DAY = 86_400 * 1_000_000
@@ -20,7 +21,7 @@ REQUESTS = 9  # of a run: a decision and an outcome each
 
 
 def write_logs(directory: Path, *, key: Ed25519PrivateKey = KEY, runs: int = RUNS, actor: str = "") -> list[Path]:
-    """slot-0 and slot-1: a day a run, nine requests a day; `cli`: one key made."""
+    """slot-0 and slot-1: a day a run, nine requests a day; `cli`: one key made; and a roster over all."""
     for number, slot in enumerate(("slot-0", "slot-1")):
         for run in range(runs):
             journal = Journal.open(directory / slot, origin=f"inst/{slot}", key=key, segment_records=25)
@@ -44,7 +45,9 @@ def write_logs(directory: Path, *, key: Ed25519PrivateKey = KEY, runs: int = RUN
                         )
                     )  # fmt: skip
             journal.close()
+    (directory / "instance").write_text("inst")
     journal = Journal.open(directory / "cli", origin="inst/cli", key=key)
     journal.append(KeyChanged(actor=actor or "admin", at=BEGIN + DAY, change="created", key="key_1"))
     journal.close()
+    sign_roster(directory, "inst", key, keep=True)
     return sorted(path.parent for path in directory.glob("*/key.pub"))

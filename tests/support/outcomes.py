@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compliance.records import Decision, Outcome
+from compliance.records import Decision, Outcome, Refused
 
 
 def outcome(request: str = "r", attempt: int = 0, *, seq: int = -1, **fields: Any) -> Outcome:
@@ -28,3 +28,12 @@ def decision(request: str = "r", attempt: int = 0, *, seq: int = -1, **fields: A
         "target": "openai/gpt-4o", "team": "", "tenant": "", "trace": "", "vetoes": (),
     }  # fmt: skip
     return Decision(request=request, attempt=attempt, seq=seq, **{**given, **fields})
+
+
+def refused(request: str = "r", code: str = "policy_blocked", *, seq: int = -1, **fields: Any) -> Refused:
+    """A refusal with a plain value in each field that is not given."""
+    given: dict[str, Any] = {
+        "action": "block", "at": 1_795_000_000_000_000, "findings": (), "key": "key_a", "model": "gpt-4o", "organisation": "default",
+        "policy": "p", "project": "triage", "rule": "default", "status": 403, "surface": "openai", "tenant": "", "vetoes": (),
+    }  # fmt: skip
+    return Refused(request=request, code=code, seq=seq, **{**given, **fields})

@@ -108,6 +108,7 @@ def command(
     *,
     environ: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
+    program: tuple[str, ...] = ("-m", "proxy"),
 ) -> Iterator[Command]:
     """`python -m proxy serve` on a configuration file, ended at the end."""
     port = free_port()
@@ -118,7 +119,7 @@ def command(
     log = directory / "serve.log"
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", "--config", str(file), *arguments],
+            [sys.executable, *program, "serve", "--config", str(file), *arguments],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(environ or {})},
         )  # fmt: skip
     started = Command(process, port, log)

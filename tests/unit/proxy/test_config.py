@@ -125,7 +125,15 @@ UNRESOLVED: list[tuple[str, str, str, str]] = [
     ("engines: {g: {kind: openai, key: {env: NOPE}, models: {a: {}}}}", "engines.g.key", "NOPE is not set", "export"),
     ("engines: {g: {kind: openai, key: {file: /no/such}, models: {a: {}}}}", "engines.g.key", "cannot be read", ""),
     ("engines: {g: {kind: openai, key: {}, models: {a: {}}}}", "engines.g.key", "one place", "env"),
-    ("budgets: [{limit: $1}, {limit: $2, window: day}]", "budgets[1]", "only one budget", ""),
+    ("budgets: [{limit: $1}, {limit: $2, scope: org}]", "budgets[1]", "limits what an earlier one does", "one limit"),
+    ("budgets: [{scope: user/alice, limit: $1}]", "budgets[0].scope", "by their pseudonyms", "each user"),
+    ("budgets: [{scope: each key}]", "budgets[0]", "limits nothing", "limit: $2000"),
+    ("budgets: [{limit: $1, zone: Europe/Berlim}]", "budgets[0].zone", "no time zone", "Europe/Berlin"),
+    ("budgets: [{limit: $1, at_limit: {downgrade: [x/y]}}]", "budgets[0].at_limit.downgrade[0]", "no engine/model", ""),
+    ("budgets: [{limit: $1, count: all}]", "budgets[0].count", "cloud attempts only", ""),
+    ("budgets: [{tokens: 5, at_limit: local_only}]", "budgets[0].at_limit", "none would be left", "count: cloud"),
+    ("budgets: [{limit: $1, soft: [80%]}]", "budgets[0].soft", "nobody to tell", "alerts"),
+    ("alerts: {url: 'ftp://x'}", "alerts.url", "no http or https URL", "https"),
 ]
 
 
@@ -271,8 +279,12 @@ TYPED = [
     ("compliance: {answers: {scan: false, found: mask}}", "compliance.answers.found", "needs answers to be scanned", "leave scan"),
     (engine("replicas: ['http://127.0.0.1:1'], contract: {baa: {until: 2027-02-30}}"), "engines.g.contract.baa.until", "must be a day", "2027-03-31"),
     # of later versions
-    ("budgets: [{scope: team/x, limit: $5}]", "budgets[0].scope", "not there yet", "org"),
-    ("budgets: [{limit: $5, soft: [50%]}]", "budgets[0].soft", "not there yet", "leave it out"),
+    ("budgets: [{scope: teams/x, limit: $5}]", "budgets[0].scope", "must be org, LEVEL/NAME or each LEVEL", "team/oncology"),
+    ("budgets: [{scope: key/*, limit: $5}]", "budgets[0].scope", "written with each", "each key"),
+    ("budgets: [{window: weak, limit: $5}]", "budgets[0].window", "must be month, week", "'week'"),
+    ("budgets: [{window: rolling 24, limit: $5}]", "budgets[0].window", "rolling and a duration", "rolling 24h"),
+    ("budgets: [{limit: $5, soft: [0.8]}]", "budgets[0].soft[0]", "written in percent", "80%"),
+    ("budgets: [{limit: $5, at_limit: stop}]", "budgets[0].at_limit", "must be refuse, local_only, or a downgrade", "downgrade"),
     ("audit: {retention: 6y}", "audit.retention", "not there yet", "leave it out"),
 ]  # fmt: skip
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.quantities import MOST_MONEY, PICO, Wrong, count, duration, money, monthly, share, size, token_price
+from proxy.quantities import MOST_MONEY, PICO, Wrong, age, count, duration, money, monthly, share, size, token_price
 
 RIGHT: list[tuple[Callable[[Any], Any], str, Any]] = [
     (duration, "2s", 2.0), (duration, "1500ms", 1.5), (duration, "5m", 300.0), (duration, "1h", 3600.0), (duration, "30d", 2_592_000.0),
     (duration, "0.5 s", 0.5), (duration, "0s", 0.0), (duration, " 2s ", 2.0),
+    (age, "6y", 6 * 366 * 86_400.0), (age, "2190d", 2190 * 86_400.0), (age, "0.5 y", 183 * 86_400.0), (age, "100y", 100 * 366 * 86_400.0),
     (size, "64MB", 64_000_000), (size, "1KiB", 1024), (size, "1.5 GiB", 1_610_612_736),
     (share, "5%", 0.05), (share, "0.5%", 0.005), (share, "100%", 1.0), (share, "0%", 0.0),
     (money, "$20000", 20_000 * PICO), (money, "$ 20_000", 20_000 * PICO), (money, "$0.000000000001", 1), (money, f"${MOST_MONEY}", MOST_MONEY * PICO),
@@ -28,6 +29,8 @@ WRONG: list[tuple[Callable[[Any], Any], Any, str]] = [
     (duration, "5 seconds", "write 5s"), (duration, "10 Min", "write 10m"), (duration, "5S", "write 5s"), (duration, "2 parsecs", "such as 2s"),
     (duration, "-2s", "such as 2s"), (duration, "2e3s", "such as 2s"), (duration, "9999d", "such as 2s"), (duration, True, "such as 2s"),
     (duration, None, "such as 2s"), (duration, [2], "such as 2s"), (duration, "٢s", "such as 2s"), (duration, "2s\n3s", "such as 2s"),
+    (age, 6, "such as 6y"), (age, "6 years", "write 6y"), (age, "30 days", "write 30d"), (age, "12m", "such as 6y"), (age, "0y", "such as 6y"),
+    (age, "101y", "such as 6y"), (age, "for ever", "such as 6y"),
     (size, 64, "such as 64MB"), (size, 64_000_000, "such as 64MB"), (size, "64mb", "write 64MB"), (size, "64M", "write 64MB"),
     (size, "9999999GB", "such as 64MB"),
     (share, 0.05, "write 5%"), (share, 5, "write 5%"), (share, "120%", "such as 5%"), (share, "$5", "such as 5%"),

@@ -1,0 +1,69 @@
+"""The log of what operators do: who holds, erases, asks and approves.  Written here record by record, each durable at once.
+
+It is a slot of its own beside the workers' (`cli`), so what is in force is read from few records, whatever the traffic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compliance.journal import Journal, JournalError, JournalFailed, JournalLocked, load_or_create_key
+from compliance.roster import RosterError, sign_roster
+from proxy.app import instance_name, signing_key_path
+from proxy.config import Settings
+
+SLOT = "cli"
+OPEN_SECONDS = 10.0
+"""How long one command waits for another one that writes."""
+DURABLE_SECONDS = 10.0
+
+
+class Pen:
+    """An open log: each record is on the disk when `write` returns."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def write(self, record: Any) -> Any:
+        """The record, as it stands in the log.  Raises `JournalError`."""
+        seq = self._journal.append(record)
+        until = time.monotonic() + DURABLE_SECONDS
+        while self._journal.durable_seq < seq:
+            if not self._journal.healthy or time.monotonic() > until:
+                raise JournalFailed(self._journal.trouble or "the log could not be written in time")
+            time.sleep(0.001)
+        return record
+
+
+@contextlib.contextmanager
+def pen(settings: Settings) -> Iterator[Pen]:
+    """The operators' log, open for writing; one command at a time has it.  Raises `JournalError`."""
+    directory = Path(settings.audit.dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = load_or_create_key(signing_key_path(settings))
+        journal = _open(directory, f"{instance_name(directory)}/{SLOT}", key)
+    except OSError as error:
+        raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
+    try:
+        yield Pen(journal)
+    finally:
+        with contextlib.suppress(JournalError):  # whoever wrote something was told already
+            journal.close()
+        with contextlib.suppress(RosterError, OSError):  # the supervisor tells it
+            sign_roster(directory, instance_name(directory), key)
+
+
+def _open(directory: Path, origin: str, key: Any) -> Journal:
+    until = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            return Journal.open(directory / SLOT, origin=origin, key=key)
+        except JournalLocked:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)

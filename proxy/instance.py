@@ -1,0 +1,30 @@
+"""Who this Spillway is towards its logs: its name, and where their signing key lies (effects: files)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from proxy.config import Settings
+
+
+def signing_key_path(settings: Settings) -> Path:
+    """Where the log's signing key lies."""
+    if settings.audit.key is not None and settings.audit.key.file is not None:
+        return Path(settings.audit.key.file)
+    return Path(settings.audit.dir) / "key"
+
+
+def instance_name(directory: Path) -> str:
+    """The instance's name: made once, kept beside the logs; the first of several workers wins."""
+    path = directory / "instance"
+    if not path.exists():
+        part = path.with_name(f"instance.{os.getpid()}")
+        part.write_text(f"spillway-{os.urandom(4).hex()}")
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        finally:
+            part.unlink()
+    return path.read_text()
