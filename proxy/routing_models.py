@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,5 +124,5 @@ def _read(kept: bytes) -> Fitted | None:
                 held=rest.held,
                 **{name: arrays[name] for name in _ARRAYS},
             )
-    except (OSError, ValueError, KeyError, msgspec.DecodeError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError):
         return None
