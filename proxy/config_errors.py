@@ -21,11 +21,10 @@ from proxy.quantities import Wrong
 Location = tuple[Any, ...]
 Lines = Mapping[Location, int]
 LATER: Final[Mapping[Location, frozenset[str]]] = {
-    (): frozenset({"overflow", "routes", "decisions", "experiments", "console"}),
+    (): frozenset({"overflow", "experiments", "console"}),
     ("state",): frozenset({"ledger"}),
     ("engines", "*"): frozenset({"queue", "dns"}),
     ("engines", "*", "managed"): frozenset({"sha256", "replicas"}),
-    ("audit",): frozenset({"retention", "captures"}),
 }
 """Settings of the design that are not there yet: said plainly, never accepted in silence."""
 

@@ -1,4 +1,4 @@
-"""`make bench`: Spillway beside nginx, sglang-router and LiteLLM, on loopback, in one run.
+"""`make bench`: Spillway beside nginx, sglang-router and LiteLLM, on loopback, in one run; then the log and the budgets.
 
 One core for the proxy under test, another for the load, a third for the engine that answers at once where
 there is one.  Figures are ratios of this run: machines are noisy, absolute numbers are not compared across runs.
@@ -12,6 +12,7 @@ import contextlib
 import json
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -28,6 +29,13 @@ from processes import CORES, ROOT, Foreign, LeftOut, Proxy, claim, stay_off_the_
 TRIES = 3  # of a measurement beside which others worked
 ROUNDS = 6  # answers that each connection should get: a slow proxy is measured longer, not counted as slower still
 LONGEST = 30.0  # seconds of one measurement
+OTHERS = {
+    "log, cost": "audit_cost.py",
+    "log, load": "audit_load.py",
+    "budgets, cost": "budget_cost.py",
+    "budgets, load": "budget_load.py",
+}
+"""Benchmarks of one part each, by the name that `--only` looks at: run after the table, each with a table of its own."""
 EVERYTHING: dict[str, Any] = {
     "budgets": [{"scope": "org", "window": "month", "limit": "$1000000"}],
     "telemetry": {"sample": "5%", "prometheus": {"port": 18790}},
@@ -62,6 +70,10 @@ def main() -> int:
     if disturbed := sum(row.get("foreign_cores", 0) > DISTURBED for row in rows):
         print(f"{disturbed} rows were measured beside other work (foreign_cores): do not rely on them", file=sys.stderr)
     wrong = [row for row in rows if row["side"].startswith("spillway") and row.get("errors")]
+    for name, script in OTHERS.items():
+        if wanted.search(name) and not options.quick:
+            print(f"\n{name}", flush=True)
+            subprocess.run([sys.executable, str(Path(__file__).parent / script)], check=False)
     for row in [*bench.failed, *(f"{row['side']}, {row['case']}: {row['errors']} errors" for row in wrong)]:
         print(row, file=sys.stderr)
     return 1 if wrong or bench.failed else 0

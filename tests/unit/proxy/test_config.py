@@ -192,7 +192,7 @@ TYPED = [
     (engine("replicas: ['http://127.0.0.1:1']", models="[a, b]"), "engines.g.models", "must be a mapping", "llama-70b"),
     (LOCAL + "models: {x: g/a}", "models.x", "list of targets", "[gpu/llama-70b"),
     (LOCAL + "models: {x: [5]}", "models.x[0]", "must be text", "quotes"),
-    (LOCAL + "models: {x: {route: true}}", "models.x.route", "must be a mapping", "small:"),
+    (LOCAL + "models: {x: {route: small}}", "models.x.route", "must be true, or small and large", "small:"),
     (LOCAL + "models: {x: {route: {smal: [g/a], large: [g/a]}}}", "models.x.route.smal", "not a setting", "'small'"),
     ("compliance: {rules: [{name: r, action: block, when: {found: {card: 1}}}]}", "compliance.rules[0].when.found", "list", "[card, secret]"),
     ("budgets: {scope: org, limit: $5}", "budgets", "must be a list", "[{scope: org"),
@@ -285,7 +285,7 @@ TYPED = [
     ("budgets: [{window: rolling 24, limit: $5}]", "budgets[0].window", "rolling and a duration", "rolling 24h"),
     ("budgets: [{limit: $5, soft: [0.8]}]", "budgets[0].soft[0]", "written in percent", "80%"),
     ("budgets: [{limit: $5, at_limit: stop}]", "budgets[0].at_limit", "must be refuse, local_only, or a downgrade", "downgrade"),
-    ("audit: {retention: 6y}", "audit.retention", "not there yet", "leave it out"),
+    ("state: {ledger: 'postgresql://x'}", "state.ledger", "not there yet", "leave it out"),
 ]  # fmt: skip
 
 
@@ -304,7 +304,7 @@ def from_file(text: str) -> list[tuple[int, str, str, str]]:
     return mistakes(text, {"K": "x"})
 
 
-LATER = ("overflow", "routes", "decisions", "experiments", "console")
+LATER = ("overflow", "experiments", "console")
 
 
 @pytest.mark.parametrize("section", LATER)
