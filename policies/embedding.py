@@ -57,11 +57,19 @@ class StaticEmbedding:
         self._table = table
         self._scale = scale.astype(np.float32)
         self.vocabulary = vocabulary
+        self._last: tuple[str, tuple[Floats, Integers]] | None = None
         self._known: dict[str, tuple[tuple[int, ...], int]] = {}
         self.width = int(table.shape[1])
 
     def read(self, text: str) -> tuple[Floats, Integers]:
-        """(the unit vector of a text, zero where no word is known; its n-grams, for `buckets`)."""
+        """(the unit vector of a text, zero where no word is known; its n-grams, for `buckets`).  Not to be changed."""
+        if self._last is not None and self._last[0] == text:  # a route and its complexity ask for the same text
+            return self._last[1]
+        read = self._read(text)
+        self._last = (text, read)
+        return read
+
+    def _read(self, text: str) -> tuple[Floats, Integers]:
         known = self._known
         rows: list[int] = []
         hashes = []

@@ -16,7 +16,9 @@ from proxy.cli_scan import FileArgument, FormatOption, Rows
 from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, report, say
 
 if TYPE_CHECKING:
+    from policies.gain import Scored
     from policies.semantic import Fitted, Placed, Route, Semantics
+    from proxy.complexity_models import Complexity
     from proxy.config import Settings
 
 app = typer.Typer()
@@ -38,33 +40,58 @@ def route(
     """Say which route a text belongs to.
 
     Takes text, or JSONL of {"id", "text"}. Prints JSONL of {"id", "route", "probability", "complexity", "percentile",
-    "us"}; `route` is null out of scope, and `complexity` and `percentile` are null while nothing is calibrated. Of one
+    "us"}; `route` is null out of scope and where no routes are declared, `complexity` (the predicted gain of the strong
+    model) where no scorer is named, `percentile` (0 to 100, of the traffic) where it is not calibrated. Of one
     text on a terminal, the three best routes.
 
     Exit codes for a text: 0 where it belongs to a route, 1 where it does not; for JSONL 0. 2 where a line is not of this
     form (it is named, the others are routed).
     """
-    semantics = _semantics(located(config, None))
+    settings = located(config, None)
+    scorer = _complexity(settings)
+    semantics = _semantics(settings) if settings.routes or scorer is None else None
     rows = Rows(file, form)
     pretty = not rows.is_jsonl and not as_json and sys.stdout.isatty()
     placed = None
     for row in rows:
         began = time.perf_counter_ns()
-        placed = semantics.place(row.text)
+        placed = semantics.place(row.text) if semantics is not None else None
+        scored = scorer.judge(row.text) if scorer is not None else None
         spent = round((time.perf_counter_ns() - began) / 1000, 1)
         if pretty:
-            print(view(placed, spent, colour=coloured(sys.stdout)))
+            print(view(placed, scored, spent, colour=coloured(sys.stdout)))
         else:
-            found = {"route": placed.route, "probability": placed.probability}
-            print(json.dumps({"id": row.id, **found, "complexity": None, "percentile": None, "us": spent}))
+            print(json.dumps({"id": row.id, **_row(placed, scored), "us": spent}))
     if rows.bad:
         raise typer.Exit(2)
     if placed is not None and placed.route is None and not rows.is_jsonl:
         raise typer.Exit(1)
 
 
-def view(placed: Placed, spent: float, *, colour: bool) -> str:
-    """The best routes with bars, and why."""
+def _row(placed: Placed | None, scored: Scored | None) -> dict[str, Any]:
+    """A row's figures; null is what is not known."""
+    percentile = scored.percentile if scored is not None else None
+    return {
+        "route": placed.route if placed is not None else None,
+        "probability": placed.probability if placed is not None else None,
+        "complexity": round(scored.score, 4) if scored is not None else None,
+        "percentile": round(100 * percentile, 1) if percentile is not None else None,
+    }
+
+
+def view(placed: Placed | None, scored: Scored | None, spent: float, *, colour: bool) -> str:
+    """The best routes with bars, the complexity with its reasons, and why."""
+    lines = _routes(placed, colour=colour) if placed is not None else []
+    if scored is not None:
+        where = (
+            "uncalibrated" if scored.percentile is None else f"percentile {100 * scored.percentile:.0f} of your traffic"
+        )
+        lines.append(f"  complexity: {scored.score:+.3f} ({where})")
+        lines += [f"    {name:28} {amount:+.3f}" for name, amount in scored.contributions]
+    return "\n".join([*lines, f"  in {spent:.0f} us"])
+
+
+def _routes(placed: Placed, *, colour: bool) -> list[str]:
     lines = []
     for name, probability in placed.best:
         bar = "█" * round(20 * probability)
@@ -77,8 +104,7 @@ def view(placed: Placed, spent: float, *, colour: bool) -> str:
         f"  route: {placed.route or 'none: out of scope'} (scope {placed.scope:+.2f}; zero and more is in scope)"
     )
     lines.append(f"  most like: {where}, utterance {number + 1} (likeness {likeness:.2f})")
-    lines.append(f"  in {spent:.0f} us")
-    return "\n".join(lines)
+    return lines
 
 
 @routes_app.command("report", epilog="**Examples**\n\n`spillway routes report`\n\n`spillway routes report --json`")
@@ -203,6 +229,19 @@ def _cases(file: Path, names: set[str]) -> list[tuple[str, str | None]]:
     if not cases:
         fail(f"{file} holds no cases", 2)
     return cases
+
+
+def _complexity(settings: Settings) -> Complexity | None:
+    """The scorer that the configuration names."""
+    from proxy.complexity_models import ScorerInvalid, load_complexity
+    from proxy.routing_models import load_embedding
+
+    if settings.complexity.scorer is None:
+        return None
+    try:
+        return load_complexity(settings.complexity, *load_embedding())[0]
+    except (ScorerInvalid, OSError) as error:
+        fail(str(error), 1)
 
 
 def _semantics(settings: Settings) -> Semantics:
