@@ -41,11 +41,12 @@ class ExpressionInvalid(ValueError):
 
 
 class Cel:
-    """One compiled expression."""
+    """One compiled expression.  `names` is what it may speak of, with a made-up value of each."""
 
-    __slots__ = ("_program", "source")
+    __slots__ = ("_program", "source", "variables")
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, names: Mapping[str, object] | None = None) -> None:
+        sample = _SAMPLE if names is None else names
         if len(source) > LONGEST:
             raise ExpressionInvalid(f"is longer than {LONGEST} characters")
         loops = _LOOP.findall(source)
@@ -59,16 +60,18 @@ class Cel:
             raise ExpressionInvalid(
                 "is no expression in CEL", 'such as "ssn" in found && target.boundary == "cloud"'
             ) from None
-        unknown = sorted(set(self._program.variables()) - {*NAMES, *loops})
+        unknown = sorted(set(self._program.variables()) - {*sample, *loops})
         if unknown:
-            raise ExpressionInvalid(f"speaks of {unknown[0]!r}, which is nothing here", f"there are {', '.join(NAMES)}")
+            known = ", ".join(sorted(sample))
+            raise ExpressionInvalid(f"speaks of {unknown[0]!r}, which is nothing here", f"there are {known}")
         self.source = source
-        self._try()
+        self.variables = frozenset(self._program.variables()) & frozenset(sample)
+        self._try(sample)
 
-    def _try(self) -> None:
+    def _try(self, sample: Mapping[str, object]) -> None:
         """Mistakes that a made-up request shows: a function or field that does not exist, no yes or no as the value."""
         try:
-            value = self._program.execute(dict(_SAMPLE))
+            value = self._program.execute(dict(sample))
         except KeyError:
             raise ExpressionInvalid(
                 "asks for a field that is not there", f"target has {', '.join(sorted(_TARGET_FIELDS))}"

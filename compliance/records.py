@@ -30,6 +30,7 @@ class Decision(Record, kw_only=True):
     boundary: str
     capture: bool = False  # to be captured: a record `captured` says what became of it
     contract: str = ""  # what was agreed with who runs the target: baa until DAY, zero_retention
+    decision: str = ""  # the operator's that matched
     detectors: str = ""  # which detectors looked, as `proxy.fingerprints` names them
     edits: tuple[str, ...]
     findings: tuple[str, ...]  # type:count:path, then :confidence:start-end,... where they are known; see `proxy.recording`
@@ -49,12 +50,14 @@ class Decision(Record, kw_only=True):
     region: str = ""
     request: str
     request_class: str = ""  # as the client asked
+    route: str = ""  # what it is about, where a decision asked: a route's name, or none
     routing: str
     rule: str
     rule_version: str = ""  # of the rule's text, or of the defaults
     scopes: tuple[str, ...]  # scope|window
     seq: int = -1
     served: str = ""  # the engine's own name of the model
+    signals: tuple[str, ...] = ()  # name=value, of those that decisions asked for; never text
     stream: bool
     subject: str = ""  # whose data it is, as a keyed pseudonym
     surface: str

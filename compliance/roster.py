@@ -51,10 +51,13 @@ class Roster(Struct, frozen=True):
     entries: tuple[Checkpoint, ...]  # by origin
 
 
-def sign_roster(directory: Path, instance: str, key: Ed25519PrivateKey, *, keep: bool = False) -> Roster | None:
+def sign_roster(
+    directory: Path, instance: str, key: Ed25519PrivateKey, *, keep: bool = False, after: int = 0
+) -> Roster | None:
     """Sign a roster over the slots below `directory`; None where nothing changed since the newest.
 
-    `keep` adds it to those kept, whatever their age.  Any process may call it, one at a time does the work.  Raises
+    `keep` adds it to those kept, whatever their age; `after`: the number of one that the caller knows was signed, so that
+    nobody takes the rosters away and has them begun anew.  Any process may call it, one at a time does the work.  Raises
     `RosterError`, and `OSError`.
     """
     name = f"{instance}/roster"
@@ -64,6 +67,8 @@ def sign_roster(directory: Path, instance: str, key: Ed25519PrivateKey, *, keep:
         kept = notes.last(directory / "rosters")
         newest = read_newest(directory, key.public_key())
         entries = _entries(directory, key.public_key())
+        if after > (newest.number if newest is not None else 0):
+            raise RosterError(f"roster number {after} was taken away")
         if newest is not None:
             _check_continues(newest, entries)
             if entries == newest.entries and not (keep and kept != (directory / "roster").read_bytes()):

@@ -22,6 +22,7 @@ Over a directory of several:
        here, with the root that it says (without a roster a whole slot could be missing unseen: not anchored)
     9. records that retention removed, and left the leaf hashes of, are named by a signed record of it
     10. every attestation is signed by the key that it names, and over roots that were signed
+    11. no log goes on for long after the newest roster: those of after, and a log that they named, would be gone
 
 For an evidence pack:
 
@@ -74,6 +75,7 @@ VERIFIED, NOT_VERIFIED, WRONG_USE, UNANCHORED = 0, 1, 2, 3
 FORMAT = "spillway-evidence-pack/1"
 SIGNED = ("manifest.json", "manifest.note", "pack.pub")
 ROSTER = ("roster.pub", "roster", "rosters")  # the key, the newest, and those kept of before
+_BEHIND = 60_000_000  # microseconds that a log may be ahead of the newest roster; it is signed within seconds
 SHORTEST_FINGERPRINT = 32  # hexadecimal digits that a pinned fingerprint must have at least
 
 
@@ -96,6 +98,7 @@ class Slot:
     continues: bool = False  # an earlier checkpoint of this log that the auditor brought
     anchored: bool = False
     problem: str | None = None
+    signed_at: int = 0  # of the last record that a checkpoint covers, microseconds since the epoch
     removed: list[tuple[int, int]] = field(default_factory=list)  # first and last of what retention removed
     retentions: list[tuple[str, int, int]] = field(default_factory=list)  # (origin, first, last) that its records name
     attested: list[Attestation] = field(default_factory=list)
@@ -251,6 +254,8 @@ def _verify_logs(path: Path, brought: _Brought, processes: int) -> Report:
             for origin, size, root in attestation.roots:
                 if size and origin in signed and signed[origin].get(size, b"").hex() != root:
                     slot.problem = f"record {attestation.seq}: attests to a root of {origin} that was never signed"
+    # 11. rosters go on as long as the logs
+    _check_rosters_go_on(path, report, brought)
     return report
 
 
@@ -305,14 +310,41 @@ def _verify_slot(
             still_open.pop(decision, None)
         still_open |= part.opened
         slot.retentions += [named for seq, *named in part.retentions if seq < slot.covered]  # type: ignore[misc]
-        slot.attested += part.attested
+        slot.attested += [_checked(one, slot) for one in part.attested if one.seq < slot.covered]
     # 5c, 6b, 8c. nothing that was signed is gone
     wanted.none_left(tree.size)
     slot.records = tree.size
     slot.root = tree.root().hex()
     slot.open_decisions = [decision.decode() for decision in still_open]
+    slot.signed_at = _signed_at(segments, slot.covered)
     slot.continues = bool(earlier)
     slot.anchored = slot.continues or (brought.fingerprint is not None and slot.covered > 0)
+
+
+def _signed_at(segments: list[_Segment], covered: int) -> int:
+    """Time of the last record that a checkpoint covers; 0 where it is not here any more."""
+    for segment in reversed(segments):
+        if segment.first < covered and not segment.removed and segment.path.exists():
+            with open(segment.path, "rb") as file:
+                line = next(itertools.islice(file, covered - 1 - segment.first, None), b"")
+            return _facts(_canonical(line[:-1], segment.path.name), segment.path.name)[2] if line else 0
+    return 0
+
+
+def _check_rosters_go_on(path: Path, report: Report, brought: _Brought) -> None:
+    """Rosters are signed as checkpoints are: a log that is ahead of the newest means that those of after were taken away,
+    with what they named."""
+    rosters = report.rosters
+    latest = max(report.slots, key=lambda slot: 0 if slot.problem else slot.signed_at, default=None)
+    if rosters is None or rosters.problem or latest is None or latest.problem:
+        return
+    if latest.signed_at > rosters.at + _BEHIND:
+        now = _read_rosters(path, brought)  # of a log that is being written, a newer one is there by now
+        if now.problem is None and latest.signed_at > now.at + _BEHIND:
+            rosters.problem = (
+                f"rosters: the newest is of {_moment(now.at)}, and {latest.origin} has signed records up to"
+                f" {_moment(latest.signed_at)} (UTC): later ones are missing, with the logs that only they named"
+            )
 
 
 def _grow(tree: _Tree, leaves: bytes, wanted: _Wanted) -> None:
@@ -601,7 +633,10 @@ def _verify_part(
     for whose, them in (("your checkpoint", earlier), ("the roster", of_roster)):
         for first, first_root in them:
             if first > size:
-                raise Broken(f"{whose} covers {first} records, the pack's only {size}: the log was cut")
+                raise Broken(
+                    f"{whose} covers {first} records, the pack's only {size}: the pack was made before it, or the log"
+                    " was cut; ask for a new export"
+                )
             if first not in known:
                 raise Broken(f"there is no proof from {whose} of {first} records: ask for an export with --since")
             if not _consistent(first, first_root, size, root, known[first]):
@@ -661,7 +696,7 @@ def _verify_records(
             expected += 1
         slot.records += 1
         if kind == "attested":  # P5b. and what it says is signed
-            slot.attested.append(_attestation(record, where))
+            slot.attested.append(_checked(_attestation(record, where), slot))
         if kind == "decision":
             still_open[key] = None
         elif kind == "outcome":
@@ -894,6 +929,8 @@ def _attestation(record: dict[str, Any], where: str) -> Attestation:
         raw = _decoded(record["signer_key"])
         text = b"spillway attestation\n" + _ENCODER.encode(kept_).encode()
         Ed25519PublicKey.from_public_bytes(raw).verify(_decoded(record["signature"]), text)
+        if [type(record[name]) for name in ("begin", "end", "reviewer", "signer")] != [int, int, str, str]:
+            raise ValueError
         roots = [(*row.rsplit(" ", 2), "", "")[:3] for row in record["roots"]]
         return Attestation(
             record["seq"], record["at"], record["begin"], record["end"], record["reviewer"], record["signer"] == "reviewer",
@@ -901,6 +938,15 @@ def _attestation(record: dict[str, Any], where: str) -> Attestation:
         )  # fmt: skip
     except (InvalidSignature, ValueError, KeyError, TypeError, AttributeError):
         raise Broken(f"{where}: an attestation whose signature does not fit") from None
+
+
+def _checked(one: Attestation, slot: Slot) -> Attestation:
+    """Whose word it is: a reviewer's who has a key of their own, or that of whoever had the log's."""
+    of_log = one.fingerprint == slot.fingerprint
+    if not one.own_key and not of_log:
+        raise Broken(f"record {one.seq}: attests with another key than the log's, and names no reviewer's")
+    one.own_key = not of_log
+    return one
 
 
 # --- keys and signed checkpoints ----------------------------------------------------------------------------
@@ -1075,7 +1121,9 @@ def _read_rosters(path: Path, brought: _Brought, *, chained: bool = True) -> Ros
         rosters.count, rosters.number, rosters.at = len(notes), last.number, last.at
         for note in brought.notes:
             if _origin(note) == name and _open_roster(note, name, key).number > last.number:
-                raise Broken("rosters: the newest is older than the one that you have")
+                raise Broken(
+                    "rosters: the newest is older than the one that you have: this was made before it, or was cut"
+                )
     except Broken as broken:
         rosters.problem = str(broken)
     except OSError as error:
@@ -1195,7 +1243,14 @@ class _Tree:
 
 
 def words(report: Report) -> str:
-    """The report for people."""
+    """The report for people.  Names of files and of fields may be anybody's: they neither move a cursor nor begin a line."""
+    return "\n".join(
+        part if part.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in part)
+        for part in _words(report)
+    )
+
+
+def _words(report: Report) -> list[str]:
     out = []
     pack = report.pack
     if pack is not None:
@@ -1213,7 +1268,9 @@ def words(report: Report) -> str:
                 )
             else:
                 but = ", but for what retention removed" if any(slot.removed for slot in report.slots) else ""
-                out.append(f"  complete    every signed record of the period is here{but}")
+                until = report.rosters.at if report.rosters is not None else 0
+                to = f" up to {_moment(until)}, when its logs were signed last," if 0 < until < pack.end else ""
+                out.append(f"  complete    every signed record of the period{to} is here{but}")
             out.append(f"  policies    {len(pack.policies)} here, {len(pack.policies_missing)} named and not kept")
     for slot in report.slots:
         out.append(f"{slot.directory}")
@@ -1225,6 +1282,11 @@ def words(report: Report) -> str:
         of = f"{slot.records} proved by a tree of" if pack is not None else f"{slot.records}, of which"
         out.append(f"  records     {of} {slot.covered} under {slot.checkpoints} signed checkpoints")
         out.append(f"  root        {slot.root}")
+        if slot.records > slot.covered and pack is None:
+            out.append(
+                f"  unsigned    {slot.records - slot.covered} at the end, which no checkpoint covers yet: anybody could have"
+                " written them"
+            )
         if slot.removed:
             gone = sum(last + 1 - first for first, last in slot.removed)
             out.append(
@@ -1255,7 +1317,7 @@ def words(report: Report) -> str:
     ]
     if not report.slots and pack is None:
         out.append("no log here: a slot's directory has a file key.pub, an evidence pack a file manifest.json")
-    return "\n".join(out)
+    return out
 
 
 def _roster_words(report: Report) -> list[str]:
@@ -1264,7 +1326,7 @@ def _roster_words(report: Report) -> list[str]:
         lacking = "roster: none, so a whole log could be missing unseen: not anchored"
         return [lacking] if report.slots and not report.alone else []
     if rosters.problem:
-        return [f"roster\n  NOT VERIFIED: {rosters.problem}"]
+        return ["roster", f"  NOT VERIFIED: {rosters.problem}"]
     return [f"roster: number {rosters.number} of {_moment(rosters.at)} (UTC) names {len(rosters.marks)} logs"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -19,6 +19,18 @@ ANTHROPIC_PATHS = {Operation.CHAT: "/v1/messages", Operation.COUNT_TOKENS: "/v1/
 COUNTING_PATHS = {**OPENAI_PATHS, Operation.COUNT_TOKENS: ANTHROPIC_PATHS[Operation.COUNT_TOKENS]}
 """Of engines of OpenAI's dialect that count tokens for Anthropic's clients."""
 CHAT = frozenset({"chat", "tools", "json_mode", "json_schema"})
+
+
+class Tokenizer(Struct, frozen=True):
+    """Where an engine says how many tokens a text has: JSON is posted, JSON comes back."""
+
+    path: str
+    text: str  # the field that the text goes into
+    count: str  # the field of the number in the answer, or of a list that has an item for each token
+    prompt_path: str  # where a chat's body goes, for the tokens of its prompt
+    prompt_count: str  # as `count`
+    more: Mapping[str, Any] = {}  # sent beside the text
+    prompt_fields: tuple[str, ...] | None = None  # what goes there of the body; None: the body as it is
 
 
 class Kind(Struct, frozen=True):
@@ -43,6 +55,9 @@ class Kind(Struct, frozen=True):
     reuse_after_stream: bool = True
     # llama-cpp-python ignores stream_options: usage is estimated there.
     honours_usage_option: bool = True
+    # What answers without usage are counted by.  llama-cpp-python has /extras/tokenize/count, but there any request that comes
+    # while it streams cuts that stream off (its `interrupt_requests`, on by default): it is not asked.
+    tokenizer: Tokenizer | None = None
     # top_k is an extension of OpenAI's dialect that local engines take and OpenAI refuses.
     sampling_extensions: bool = False
     # OpenAI's reasoning models refuse max_tokens, and all its models take max_completion_tokens; local engines know the old name.
@@ -56,12 +71,19 @@ KINDS: Mapping[str, Kind] = {
             name="vllm", title="vLLM", dialect="openai", paths=COUNTING_PATHS,
             capabilities=CHAT | {"logprobs", "count_tokens"}, port=8000, health_path="/health", load_path="/metrics",
             foreign={Operation.COUNT_TOKENS: "anthropic"}, sampling_extensions=True,
+            tokenizer=Tokenizer(
+                "/tokenize", "prompt", "count", "/tokenize", "count", more={"add_special_tokens": False},
+                prompt_fields=(
+                    "messages", "tools", "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
+                ),
+            ),
         ),
         Kind(
             name="llama.cpp", title="llama.cpp server", dialect="openai",
             paths=COUNTING_PATHS,
             capabilities=CHAT | {"logprobs", "count_tokens"}, port=8080, health_path="/health", load_path="/slots",
             foreign={Operation.COUNT_TOKENS: "anthropic"}, reuse_after_stream=False, sampling_extensions=True,
+            tokenizer=Tokenizer("/tokenize", "content", "tokens", "/v1/chat/completions/input_tokens", "input_tokens"),
         ),
         Kind(
             name="llama-cpp-python", title="llama-cpp-python server", dialect="openai", paths=OPENAI_PATHS,

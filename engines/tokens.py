@@ -85,6 +85,10 @@ class Tokens:
         counted = sum([len(found.encode_ordinary(part)) for part in _sample(text)])
         return counted if len(text) <= SAMPLE else -(-counted * len(text) // SAMPLE)
 
+    def has(self, encoding: str) -> bool:
+        """Is the encoding loaded?  Asking does not begin it."""
+        return encoding in self._loaded
+
     def load(self, encoding: str) -> None:
         """Load an encoding now, which may take a second; raises `Unusable`."""
         self._loaded[encoding] = _load(self._folder, encoding)

@@ -39,7 +39,7 @@ USD, TOKENS, REQUESTS = range(3)
 class Ask(Struct, frozen=True):
     """A slice that is wanted: up to `want`, at least `least` or nothing.
 
-    `also` are the earlier buckets of a rolling window: what is settled and held in them counts against the limit, too.
+    `also` are the other buckets of a rolling window: what is settled and held in them counts against the limit, too.
     """
 
     account: Account

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
 
 from policies.complexity import Routing
 from policies.filters import FILTERS
 from policies.model import Candidate, Decision, Facts, Veto
-from policies.rankers import LOCAL, home_first, of_size
+from policies.rankers import LOCAL, as_declared, home_first, of_size
 
 
-def decide(facts: Facts, candidates: Sequence[Candidate], *, routing: Routing | None = None) -> Decision:
+class Steering(Struct, frozen=True):
+    """What a declared decision says of the order: its rule's name, and the place of each target that it names."""
+
+    rule: str
+    places: Mapping[str, int]
+
+
+def decide(
+    facts: Facts, candidates: Sequence[Candidate], *, routing: Routing | None = None, steering: Steering | None = None
+) -> Decision:
     """Rank who can serve and say why each other cannot: the wanted size first, in it local before cloud, then as declared.
 
-    The wanted size is a preference: where nobody of it can serve, the other size does, and where it fails, too.
+    The wanted size is a preference: where nobody of it can serve, the other size does, and where it fails, too.  What a
+    declared decision names comes before everything else, in its order; it permits nothing that a filter does not.
     """
     vetoes: list[Veto] = []
     able: list[Candidate] = []
@@ -29,11 +41,28 @@ def decide(facts: Facts, candidates: Sequence[Candidate], *, routing: Routing | 
         able.sort(key=lambda candidate: home_first(facts, candidate))
         if routing is not None:
             able.sort(key=lambda candidate: of_size(routing.size, candidate))
+        if steering is not None:
+            able.sort(key=lambda candidate: as_declared(steering.places, candidate))
+    if steering is not None:
+        return _steered(candidates, able, vetoes, steering)
     rule = "candidates in order, local first" if routing is None else f"complexity: {routing.size} ({routing.why})"
     overflow = None
     if able and able[0].boundary != LOCAL:
         overflow = _overflow(candidates, able, vetoes, routing)
     return Decision(tuple([candidate.target for candidate in able]), tuple(vetoes), rule, overflow)
+
+
+def _steered(
+    candidates: Sequence[Candidate], able: Sequence[Candidate], vetoes: Sequence[Veto], steering: Steering
+) -> Decision:
+    overflow = None
+    if able and able[0].boundary != LOCAL:
+        reasons = {veto.target: veto.reason for veto in vetoes}
+        first = as_declared(steering.places, able[0])
+        before = [c for c in candidates if c.boundary == LOCAL and as_declared(steering.places, c) < first]
+        before.sort(key=lambda candidate: as_declared(steering.places, candidate))
+        overflow = next((reasons[c.target] for c in before if c.target in reasons), "decision")
+    return Decision(tuple([candidate.target for candidate in able]), tuple(vetoes), steering.rule, overflow)
 
 
 def _overflow(

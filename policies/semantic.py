@@ -18,8 +18,8 @@ from msgspec import Struct
 from policies.embedding import Embedding, Floats, Integers
 from policies.linear import Head, Read, fit, softmax
 
-SHARE = 0.2
-BORDER = 0.1
+SHARE = 0.15
+BORDER = 0.05
 """Of the scope's line, on either side: there, too, the second stage is asked."""
 LOOKED = 3
 """Routes among whose utterances the nearest is looked for."""

@@ -32,12 +32,17 @@ _UTC = datetime.UTC
 
 
 class Window(Struct, frozen=True):
-    """One window: `start <= now < end`.  `earlier` are the buckets that count beside a rolling window's own."""
+    """One window: `start <= now < end`.  `earlier` are the buckets that count beside a rolling window's own.
+
+    `following` is the bucket after it.  A slice of it may be out already, fetched ahead or by a worker whose clock is ahead:
+    who asks for one of these two must see the other, or both would be granted what is left.
+    """
 
     id: str
     start: float
     end: float
     earlier: tuple[str, ...] = ()
+    following: tuple[str, ...] = ()
 
 
 def window_at(kind: str, now: float, zone: datetime.tzinfo | None = None) -> Window:
@@ -118,7 +123,8 @@ def _rolling(length: int, now: float) -> Window:
     width = bucket_seconds(length)
     number = int(now // width)
     earlier = tuple([f"r{length}@{before}" for before in range(number - BUCKETS, number)])
-    return Window(f"r{length}@{number}", number * width, (number + 1) * width, earlier)
+    following = (f"r{length}@{number + 1}",)
+    return Window(f"r{length}@{number}", number * width, (number + 1) * width, earlier, following)
 
 
 def _aligned(now: float, seconds: int, form: str) -> Window:

@@ -98,6 +98,11 @@ class Address:
         self._block = header_block(headers)
         self._fixed = {name: (name.encode(), value.encode()) for name, value in row.headers}
 
+    @property
+    def headers(self) -> list[Header]:
+        """What every request to the target has, its credential with it."""
+        return list(self._headers)
+
     def path_with(self, query: str, *, plain: bool = False) -> bytes:
         """The path, and the client's query but for a credential in it; `plain`: only its flags and dates."""
         if not query:

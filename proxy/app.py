@@ -10,11 +10,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,7 @@ from compliance.detectors.openings import Openings
 from compliance.detectors.patterns import PATTERNS, Patterns
 from compliance.identifiers import NAMES
 from compliance.journal import Journal, JournalError, JournalFailed, load_or_create_key, read
+from compliance.model import LOCAL
 from compliance.records import Outcome, PolicyChanged, Started, Stopped
 from compliance.rules import Ruleset
 from compliance.scan import QUICK, QUICK_LEARNED, Detector, Scanner
@@ -49,13 +50,16 @@ from proxy.choosing import Chooser
 from proxy.config import Settings
 from proxy.config_budgets import budgets_of
 from proxy.config_rules import asks_everywhere, clinical_tenants, detector_of, rule_of
+from proxy.counting import Counting
 from proxy.deadlines import Deadlines
+from proxy.decision_checks import OF_FINDINGS, OF_ROUTES, asked, candidates_of
 from proxy.fingerprints import Stamps, account, changes, in_force, keep_in_force, keep_text, kept_text, stamps
 from proxy.health import Fleet
 from proxy.ingress import Door
 from proxy.instance import instance_name as instance_name
 from proxy.instance import signing_key_path as signing_key_path
 from proxy.pipeline import Pipeline
+from proxy.placing import TRUST, Placing
 from proxy.plugins import load as load_plugin
 from proxy.pollers import HealthPoller
 from proxy.prices import overrides, price_of, shipped
@@ -68,9 +72,13 @@ from proxy.state.leases import Leases
 from proxy.state.opening import open_budgets, slot_of
 from proxy.state.shelf import user_shelf
 from proxy.state.telling import Telling
+from proxy.steering import Steerer, Steering, build_steerers, widened
 from proxy.telemetry import Metrics, Telemetry
 from proxy.vaulting import build_capturing
 from proxy.witness import standing
+
+if TYPE_CHECKING:
+    from policies.semantic import Semantics
 
 log = logging.getLogger("spillway")
 
@@ -78,6 +86,8 @@ DIALECTS: Mapping[str, Dialect] = {"openai": openai.DIALECT, "anthropic": anthro
 SYNC_VARIABLE = "SPILLWAY_BENCH_SYNC_MS"
 """Adds so many milliseconds to each sync of the journal: for the benchmark, which compares disks."""
 KEY_POLL = 1.0  # seconds
+PROOFS = 2 * TRUST
+"""Texts that the classifier is tried on before the first request."""
 FIRST_SLOT = "slot-0"
 """Its log tells for all of them what the policy changed to."""
 
@@ -96,7 +106,8 @@ class Worker:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, settings: Settings, slot: str, door: Door, pipeline: Pipeline, transport: Transport,
         journal: Journal, leases: Leases | None, projector: Projector, telemetry: Telemetry, poller: HealthPoller, deadlines: Deadlines,
-        keys: KeyStore, keyring: Keyring, fleet: Fleet, redactor: Redactor, capturing: Capturing | None = None,
+        keys: KeyStore, keyring: Keyring, fleet: Fleet, redactor: Redactor, counting: Counting,
+        capturing: Capturing | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.door = door
@@ -114,6 +125,7 @@ class Worker:
         self._keys = keys
         self._keyring = keyring
         self._redactor = redactor
+        self.counting = counting
         self._capturing = capturing
         self._key_task = loop.create_task(self._watch_keys())
 
@@ -131,6 +143,7 @@ class Worker:
         self.pipeline.close()
         await self._poller.close()
         self.deadlines.close()
+        await self.counting.close()  # what waits for its count is settled and recorded
         await self.transport.close()
         if self._capturing is not None:
             await asyncio.to_thread(self._capturing.close)
@@ -177,7 +190,10 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     telemetry = _telemetry(settings, slot)
     telemetry.start()
     journal.on_trouble(telemetry.audit_trouble)
-    catalog = build_catalog(settings)
+    steerers = build_steering(settings)
+    placing = await asyncio.to_thread(build_placing, settings)
+    complexity = await asyncio.to_thread(build_complexity, settings)
+    catalog = build_catalog(settings, steerers)
     addresses = Addresses(DIALECTS, {n: timeouts_of(settings, n) for n in settings.engines}, version())
     recorder = Recorder(
         journal, telemetry, catalog, stamped, pseudonym_key(signing_key.private_bytes_raw()),
@@ -207,6 +223,23 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     keys = KeyStore(state / "keys.db")
     keys.changed()
     keyring = Keyring(all_keys(settings, keys.snapshot()))
+    attempts = Attempts(
+        loop=loop,
+        transport=transport,
+        fleet=fleet,
+        admission=admission,
+        deadlines=deadlines,
+        recorder=recorder,
+        spending=spending,
+        addresses=addresses,
+        redactor=redactor,
+        answers=build_answers(settings, scanner, ruleset),
+        max_attempts=settings.limits.attempts,
+        answer_limit=settings.limits.answer,
+        durable_local=settings.audit.local == "durable",
+        capturing=capturing,
+        asks_tokenizers=settings.limits.tokenizer != "off",
+    )
     pipeline = Pipeline(
         loop=loop,
         keyring=keyring,
@@ -214,23 +247,11 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         dialects=DIALECTS,
         scanner=scanner,
         ruleset=ruleset,
-        chooser=Chooser(loop, fleet, admission, spending, addresses, recorder, cheaper_targets(settings)),
-        attempts=Attempts(
-            loop=loop,
-            transport=transport,
-            fleet=fleet,
-            admission=admission,
-            deadlines=deadlines,
-            recorder=recorder,
-            spending=spending,
-            addresses=addresses,
-            redactor=redactor,
-            answers=build_answers(settings, scanner, ruleset),
-            max_attempts=settings.limits.attempts,
-            answer_limit=settings.limits.answer,
-            durable_local=settings.audit.local == "durable",
-            capturing=capturing,
+        chooser=Chooser(
+            loop, fleet, admission, spending, addresses, recorder, cheaper_targets(settings),
+            Steering(steerers, placing, complexity),
         ),
+        attempts=attempts,
         redactor=redactor,
         recorder=recorder,
         next_id=request_ids(),
@@ -264,6 +285,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         keyring,
         fleet,
         redactor,
+        attempts.counting,
         capturing,
     )
 
@@ -271,14 +293,75 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
 # --- parts from settings -----------------------------------------------------------------------------------
 
 
-def build_catalog(settings: Settings) -> Catalog:
+def build_catalog(settings: Settings, steerers: Mapping[str, Steerer] | None = None) -> Catalog:
     """Public names -> targets.  Where no `models` are declared, each engine's model is public under its own name."""
     targets = {target.name: target for name in settings.engines for target in _targets(settings, name)}
     wildcards = tuple(target for target in targets.values() if target.model == WILDCARD)
+    entries = _entries(settings, targets)
+    if steerers is None:
+        steerers = build_steering(settings)
+    return Catalog({name: widened(name, entries.get(name), steerers.get(name)) for name in (*entries, *steerers)}, wildcards)
+
+
+def build_steering(settings: Settings) -> dict[str, Steerer]:
+    """The declared decisions of each public name that has any."""
+    if not settings.decisions and not any(not isinstance(row, tuple) for row in settings.models.values()):
+        return {}
+    targets = {target.name: target for name in settings.engines for target in _targets(settings, name)}
+    spending = build_spending(settings, None)
+
+    def dearness(target: Target) -> float:
+        price = None if target.boundary == LOCAL else spending.price(target)
+        return 0 if price is None else price.input + price.output
+
+    return build_steerers(settings, _entries(settings, targets), lambda name: _named(name, targets), dearness)
+
+
+def build_semantics(settings: Settings) -> Semantics | None:
+    """What tells routes apart, where a decision asks for it; the first time it is fitted, which may take a while."""
+    if not asked(settings) & OF_ROUTES:
+        return None
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from proxy.routing_models import semantics
+
+    return semantics(settings.routes, user_shelf(os.environ, ".routes"))
+
+
+def build_placing(settings: Settings) -> Placing | None:
+    """The way to it, proved on the routes' own utterances."""
+    found = build_semantics(settings)
+    if found is None:
+        return None
+    placing = Placing(found.place, settings.routing.deadline)
+    texts = [text for route in settings.routes for text in (*route.utterances[:2], route.description)]
+    placing.prove((texts * PROOFS)[:PROOFS])
+    return placing
+
+
+def build_complexity(settings: Settings) -> Callable[[str], float | None] | None:
+    """What gives a prompt's percentile in the operator's own traffic, where a decision asks for it; None: uncalibrated."""
+    if settings.complexity.scorer is None or "complexity" not in asked(settings):
+        return None
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from proxy.complexity_models import ScorerInvalid, load_complexity
+    from proxy.routing_models import load_embedding
+
+    try:
+        prompts, _ = load_complexity(settings.complexity, *load_embedding())
+    except (ScorerInvalid, OSError) as error:
+        log.error("complexity is not calibrated for decisions: %s", error)
+        return None
+    return None if prompts is None else prompts.percentile
+
+
+def _entries(settings: Settings, targets: Mapping[str, Target]) -> dict[str, Entry]:
+    """The public names, as if no decision had been declared."""
     entries: dict[str, Entry] = {}
     for public, row in settings.models.items():
         if isinstance(row, tuple):
             entries[public] = Entry(public, tuple(_named(target, targets) for target in row))
+        elif row.route is True:
+            entries[public] = Entry(public, tuple(_named(target, targets) for target in candidates_of(settings, public)))
         else:
             sizes = {name: "small" for name in row.route.small} | {name: "large" for name in row.route.large}
             names = dict.fromkeys((*row.route.small, *row.route.large))
@@ -289,7 +372,7 @@ def build_catalog(settings: Settings) -> Catalog:
             if target.model != WILDCARD:
                 by_name.setdefault(target.name.partition("/")[2], []).append(target)
         entries = {public: Entry(public, tuple(found)) for public, found in by_name.items()}
-    return Catalog(entries, wildcards)
+    return entries
 
 
 def cheaper_targets(settings: Settings) -> dict[str, Target]:
@@ -403,6 +486,8 @@ def build_answers(settings: Settings, scanner: Scanner, ruleset: Ruleset) -> Ans
 def _scan_when_needed(settings: Settings) -> bool:
     """A rule that blocks must see every request; an answer is judged under its request's health context."""
     if settings.compliance.answers.found != "pass":
+        return False
+    if asked(settings) & OF_FINDINGS:  # a decision that asks what was found must not be told that nothing was
         return False
     return settings.compliance.scan == "needed" and all(rule.action != "block" for rule in settings.compliance.rules)
 

@@ -3,7 +3,8 @@
 Order on the path, for each attempt: admit -> reserve (only what leaves `local` costs cloud money) -> record
 the decision, durably where it leaves `local` (the connection is opened meanwhile; not one request byte is
 sent before) -> dispatch -> relay -> settle -> record the outcome.  The last two stand in one `finally` and
-never await, so a cancelled request is settled and recorded as well.
+never await, so a cancelled request is settled and recorded as well: at once, or where its tokens must be counted by its
+engine, by `counting`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from engines.base import Dialect
 from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
 from engines.model import Operation, Request, Target
 from engines.transport import Connection, Transport
+from policies.budgets import Hold
 from policies.model import Decision, Veto
 from proxy.addressing import Address, Addresses
 from proxy.admission import Admission
 from proxy.answering import Answers
 from proxy.capturing import Capturing
+from proxy.counting import Counting
 from proxy.deadlines import Deadlines
+from proxy.estimates import Counts
 from proxy.exchange import Attempt, Exchange, Header, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet, Origin
 from proxy.recording import Recorder
@@ -90,6 +94,7 @@ class Attempts:
         answer_limit: int,
         durable_local: bool,
         capturing: Capturing | None = None,
+        asks_tokenizers: bool = True,
     ) -> None:
         self._loop = loop
         self._transport = transport
@@ -105,6 +110,7 @@ class Attempts:
         self._answer_limit = answer_limit
         self._durable_local = durable_local
         self._capturing = capturing
+        self.counting = Counting(loop, transport, self._finish, asks=asks_tokenizers)
 
     async def ready(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> bool:
         """Can the first choice get what it may get?  False: it must be redacted and cannot be, so decide again."""
@@ -142,6 +148,8 @@ class Attempts:
                 error = await self._attempt(exchange, target, engine, origin, redaction)
             except OutOfBudget as refusal:
                 broke = refusal
+                if refusal.everywhere:
+                    break
                 continue
             except (JournalFailed, JournalFull):
                 if not (self._recorder.keeps_local and any(targets[n].boundary == LOCAL for n in decision.ranked)):
@@ -177,7 +185,7 @@ class Attempts:
             attempt.scope, attempt.redacted = redaction.scope, redaction.counts
         hold = None
         if target.boundary != LOCAL or self._spending.counts_local:
-            hold = await self._spending.reserve(exchange, attempt)  # raises OutOfBudget: then there was no attempt
+            hold = await self._spending.reserve(exchange, attempt, request)  # raises OutOfBudget: then there was no attempt
         exchange.attempts.append(attempt)
         self._admission.enter(engine)
         origin.in_flight += 1
@@ -192,8 +200,7 @@ class Attempts:
             session = self._session(exchange, attempt, address)
             if self._capturing is not None:
                 self._capturing.begin(exchange, attempt, body, session)
-            if target.boundary != LOCAL:
-                session.kept = []
+            session.kept = []
             connection = await self._dispatchable(exchange, attempt, origin, edits)
             now = self._loop.time()
             attempt.connect_us = _us(now - exchange.started)
@@ -225,11 +232,21 @@ class Attempts:
             self._admission.leave(engine)
             if relay is not None and session is not None:
                 attempt.answer_findings = session.findings()
-            self._spending.settle(exchange, attempt, hold, session if relay is not None else None)
-            self._recorder.outcome(exchange, attempt)
+            answered = session if relay is not None else None
+            if answered is None or not self.counting.take(
+                exchange, attempt, answered, hold, address, origin.url, body
+            ):
+                self._finish(exchange, attempt, hold, answered)
             if attempt.capture is not None and self._capturing is not None:
                 self._capturing.end(attempt, session, relay.refusal_body if relay is not None else b"")
         return error
+
+    def _finish(
+        self, exchange: Exchange, attempt: Attempt, hold: Hold | None, session: Session | None, counts: Counts | None = None
+    ) -> None:  # fmt: skip
+        """Settle and record; `session` where the engine was asked."""
+        self._spending.settle(exchange, attempt, hold, session, counts)
+        self._recorder.outcome(exchange, attempt)
 
     def _after(self, exchange: Exchange, attempt: Attempt, relay: Relay, error: EngineError | None) -> None:
         exchange.sink.on_resume = None
@@ -372,6 +389,8 @@ def answer_headers(exchange: Exchange, target: Target | None) -> list[Header]:
     decision = exchange.decision
     if decision is not None and decision.overflow and target is not None and target.boundary != LOCAL:
         headers.append((b"x-spillway-overflow", decision.overflow.encode()))
+    if exchange.steered is not None and exchange.steered.route:
+        headers.append((b"x-spillway-route", exchange.steered.route.encode()))
     return headers
 
 

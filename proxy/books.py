@@ -92,6 +92,7 @@ class Books:
             zone=self._zone_name,
             forecast=month,
             corrections=corrections,
+            known_from=self.since or 0,
         )
 
     def busy(self, span: tuple[int, int]) -> dict[str, int]:

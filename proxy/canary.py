@@ -26,6 +26,7 @@ from engines.model import Operation
 from proxy.auth import LOCAL_OPEN, Principal
 from proxy.config import Settings
 from proxy.config_parts import RulePart
+from proxy.decision_checks import candidates_of
 from proxy.errors import Refusal
 from proxy.explaining import Explainer
 from proxy.meaning import table
@@ -90,10 +91,7 @@ def models_of(settings: Settings) -> list[str]:
     """The models with a target outside `local`, since from the others nothing can leave."""
     cloud = {n for n, e in settings.engines.items() if (e.boundary or engine_kind(e.kind).boundary) != LOCAL}
     if settings.models:
-        rows = {
-            public: row if isinstance(row, tuple) else (*row.route.small, *row.route.large)
-            for public, row in settings.models.items()
-        }
+        rows = {public: candidates_of(settings, public) for public in settings.models}
         return [public for public, targets in rows.items() if any(t.partition("/")[0] in cloud for t in targets)]
     names = [model for name in settings.engines if name in cloud for model in settings.engines[name].models]
     return [("canary" if model == WILDCARD else model) for model in dict.fromkeys(names)]

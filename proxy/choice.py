@@ -33,6 +33,11 @@ _SLOW = 50_000
 """Records that are not in the index yet from which a look says that it takes a while."""
 _AGO = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
+_CLOSED = {
+    "action": ("allow", "redact", "keep_local", "block"),
+    "ending": ("completed", "failed", "abandoned", "interrupted", "refused", "open"),
+}
+"""Fields of which every value is known: any other is a slip of the pen, and no answer is given to it."""
 _PSEUDONYM = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 
 _Names = list[str] | None
@@ -114,6 +119,7 @@ def with_choice(options: dict[str, Any]) -> Callable[[Callable[..., None]], Call
         @functools.wraps(command)
         def run(**values: Any) -> None:
             typed = {name: values.pop(name) for name in options}
+            _check_typed(typed)
             begin, end = period(typed.pop("begin"), typed.pop("end"))
             command(choice=Choice(begin, end, {k: tuple(v or ()) for k, v in typed.items()}), **values)
 
@@ -123,6 +129,28 @@ def with_choice(options: dict[str, Any]) -> Callable[[Callable[..., None]], Call
         return run
 
     return given_to
+
+
+def _check_typed(typed: dict[str, Any]) -> None:
+    """Nothing found for a word that no record can hold would read as if it had never happened."""
+    for field, words in _CLOSED.items():
+        for value in typed.get(field) or ():
+            if value not in words:
+                fail(f"--{field} is one of {', '.join(words)}; {value!r} is none", 2)
+    for field, values in typed.items():
+        if isinstance(values, list) and not all(map(str.strip, values)):
+            fail(f"--{field} is empty", 2)
+
+
+def unheard_of(choice: Choice, query: Query, index: AuditIndex) -> list[str]:
+    """In words, what was asked for that no record of any time has: nothing can be found by it."""
+    names = ("tenant", "project", "key", "actor", "subject", "rule", "finding", "target", "kind")
+    return [
+        f"no record of any time has {field} {typed!r}; names are written as records have them"
+        for field in names
+        for typed, stored in zip(choice.names.get(field, ()), getattr(query, field), strict=True)
+        if not index.heard_of(field, stored)
+    ]
 
 
 # --- the index ----------------------------------------------------------------------------------------------

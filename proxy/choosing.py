@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from engines.model import Request, Target
 from policies.complexity import estimate_tokens, looks_like_code, size
 from policies.decide import decide
 from policies.model import Candidate, Decision, Facts, Veto
+from policies.signals import Found, Signals, Who, names_of
 from proxy.addressing import Addresses
 from proxy.admission import Admission
 from proxy.auth import Principal
@@ -27,11 +29,12 @@ from proxy.exchange import Exchange, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet
 from proxy.recording import Recorder
 from proxy.spending import OutOfBudget, Spending
+from proxy.steering import Plan, Steerer, Steering
 
 _MEDIA = frozenset({"vision", "audio", "documents"})
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{256,}")
 _AT_HOME = frozenset({"boundary", "unredactable"})
-_PERMANENT = _AT_HOME | {"capability", "context", "unpriced", "untranslatable"}
+_PERMANENT = _AT_HOME | {"decision", "capability", "context", "unpriced", "untranslatable"}
 Redactions = Mapping[Labels, Redaction | NotRedacted]
 _NONE_TRIED: Redactions = {}
 
@@ -64,7 +67,9 @@ class Chooser:
         addresses: Addresses,
         recorder: Recorder | None = None,
         cheaper: Mapping[str, Target] | None = None,
+        steering: Steering | None = None,
     ) -> None:
+        self._steering = steering if steering is not None else Steering({})
         self._recorder = recorder
         self._cheaper = cheaper or {}  # what budgets downgrade to, by name
         self._reduced: dict[tuple[str, tuple[str, ...]], Entry] = {}
@@ -75,21 +80,30 @@ class Chooser:
         self._addresses = addresses
         self._runners: dict[int, tuple[Entry, list[_Runner]]] = {}  # by the entry's identity, which it keeps alive
 
-    async def choose(self, exchange: Exchange, entry: Entry) -> tuple[Decision, dict[str, Target]]:
-        """The decision, with at least one ranked target; raises `Refusal` where there is none."""
+    async def choose(
+        self, exchange: Exchange, entry: Entry, *, steered: bool = True
+    ) -> tuple[Decision, dict[str, Target]]:
+        """The decision, with at least one ranked target; raises `Refusal` where there is none.
+
+        Unless `steered`, the entry's candidates stand, and the operator's decisions are not asked.
+        """
         request, verdict, ruling, principal = exchange.request, exchange.verdict, exchange.ruling, exchange.principal
         assert request is not None and verdict is not None and ruling is not None and principal is not None
-        targets = entry.by_name
         redactions = exchange.redactions
         facts = facts_of(request, verdict, structure=entry.long_at is not None)
-        decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions)
+        plan = None
+        if steered and (steerer := self._steering.steerers.get(entry.name)) is not None:
+            plan = await self._steer(exchange, steerer, facts, entry)
+            entry = plan.entry
+        targets = entry.by_name
+        decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions, plan)
         began = self._loop.time()
         while not decision.ranked:
             busy = next((veto.target for veto in decision.vetoes if veto.reason == "saturated"), None)
-            if busy is None:
+            if busy is None or (plan is not None and not plan.waits):
                 raise _nowhere(request, verdict, decision)
             await self._admission.wait(self._fleet[targets[busy].engine])
-            decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions)
+            decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions, plan)
             exchange.queue_us = int((self._loop.time() - began) * 1_000_000)
         return decision, targets
 
@@ -101,6 +115,8 @@ class Chooser:
         budget = broke.spent.budget if broke.spent is not None else None
         if budget is None or budget.at_limit == "refuse":
             raise broke
+        if exchange.steered is not None:
+            entry = exchange.steered.plan.entry
         home = budget.at_limit == "local_only"
         targets = [target for target in entry.targets if target.boundary == LOCAL]
         if not home:
@@ -112,7 +128,7 @@ class Chooser:
             if len(self._reduced) < MAX_ENTRIES:
                 self._reduced[key] = reduced
         try:
-            decision, by_name = await self.choose(exchange, reduced)
+            decision, by_name = await self.choose(exchange, reduced, steered=False)
         except Refusal as refusal:
             if refusal.code == "no_eligible_target":
                 raise broke from None
@@ -132,15 +148,54 @@ class Chooser:
         principal: Principal,
         entry: Entry,
         redactions: Redactions = _NONE_TRIED,
+        plan: Plan | None = None,
     ) -> Decision:
         """One pure decision over the state as it is now.  What was not tried yet is taken to be redactable."""
         now = self._loop.time()
         known = self._runners.get(id(entry))
         runners = self._runners_of(entry) if known is None else known[1]
         candidates = [self._now(runner, request, ruling, principal, redactions, now) for runner in runners]
+        if plan is not None and plan.order is not None:
+            decision = decide(facts, candidates, steering=plan.order)
+            return replace(decision, vetoes=(*decision.vetoes, *plan.vetoes)) if plan.vetoes else decision
         if entry.long_at is None:
             return decide(facts, candidates)
         return decide(facts, candidates, routing=size(facts, long_at=entry.long_at))
+
+    def close(self) -> None:
+        """No classifier is asked any more."""
+        self._steering.close()
+
+    async def _steer(self, exchange: Exchange, steerer: Steerer, facts: Facts, entry: Entry) -> Plan:
+        """Where the operator's decisions send it: asked once a request, whatever happens to its attempts."""
+        if exchange.steered is None:
+            request, ruling, principal = exchange.request, exchange.ruling, exchange.principal
+            assert request is not None and ruling is not None and principal is not None
+            health = exchange.facts.health if exchange.facts is not None else False
+            signals = self.signals(facts, request, ruling, principal, entry, health=health)
+            exchange.steered = await self._steering.ask(steerer, signals)
+        return exchange.steered.plan
+
+    def signals(
+        self, facts: Facts, request: Request, ruling: Ruling, principal: Principal, entry: Entry, *, health: bool
+    ) -> Signals:
+        """What decisions may ask about a request."""
+        return Signals(
+            facts,
+            request.body,
+            Who(principal.tenant or "", principal.team, principal.organisation, principal.project, principal.name),
+            Found(names_of(ruling.findings), health),
+            place=self._steering.place,
+            complexity=self._steering.complexity,
+            load=partial(self._load, entry),
+        )
+
+    def _load(self, entry: Entry) -> float | None:
+        """The part of the local engines' places that is taken now, in this worker; None: none of them has a limit."""
+        engines = {target.engine: self._fleet[target.engine] for target in entry.targets if target.boundary == LOCAL}
+        limited = [(engine.in_flight, engine.concurrency) for engine in engines.values() if engine.concurrency]
+        places = sum([limit for _, limit in limited])
+        return sum([taken for taken, _ in limited]) / places if places else None
 
     def _now(
         self,

@@ -20,6 +20,7 @@ import typer
 from proxy import (
     cli_audit,
     cli_budget,
+    cli_calibrate,
     cli_focus,
     cli_hold,
     cli_plan,
@@ -75,6 +76,7 @@ app.add_typer(cli_vault.vault_app, name="vault")
 app.add_typer(cli_scan.app)
 app.add_typer(cli_route.app)
 app.add_typer(cli_route.routes_app, name="routes")
+app.add_typer(cli_calibrate.app)
 app.add_typer(cli_spend.app)
 app.add_typer(cli_budget.budget_app, name="budget")
 cli_slots.register(cli_budget.budget_app)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proxy import cli_reports
-from proxy.choice import OPTIONS, Choice, index_of, logs_of, with_choice
+from proxy.choice import OPTIONS, Choice, index_of, logs_of, unheard_of, with_choice
 from proxy.cli_log import Look, UnrecordedOption
 from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located, say
 
@@ -93,6 +93,8 @@ def audit_show(
     from proxy.reports.rules import rule_says
     from proxy.reports.story import story
 
+    if not request.strip():
+        fail("ID is what x-spillway-request-id said", 2)
     settings = located(config, state_dir)
     logs = logs_of(settings)
     with index_of(settings, logs) as index:
@@ -146,6 +148,7 @@ def audit_search(
         query = choice.query(settings, index)
         count = index.count(query, hide=hide)
         shown = min(count, limit) if limit else count
+        unheard = [] if count else unheard_of(choice, query, index)
         Look(settings, "search", unrecorded=unrecorded).record(
             filters=choice.filters, found=shown, begin=choice.begin, end=choice.end
         )
@@ -159,6 +162,8 @@ def audit_search(
         say(f"the newest {shown} of {count}; --limit 0 prints all", "dim")
     if not count:
         say("nothing was found", "dim")
+        for words in unheard:
+            say(words, "yellow")
         raise typer.Exit(1)
 
 
@@ -206,6 +211,8 @@ def audit_export(
         fail(f"there is no format {format_!r}; there are {', '.join(FORMATS[:-1])} and {FORMATS[-1]}", 2)
     settings = located(config, state_dir)
     logs = logs_of(settings)
+    if not out.exists() and _inside(out, Path(settings.audit.dir)):
+        fail(f"{out} lies among the logs; a pack belongs somewhere else", 2)
     beside = _beside(out) if format_ == "parquet" else None
     path = signing_key_path(settings)
     if not path.exists():
@@ -214,6 +221,12 @@ def audit_export(
         kept = kept_notes(since) if since is not None else b""
         with index_of(settings, logs) as index:
             query = choice.query(settings, index)
+            if query.chosen() and not index.count(query):
+                Look(settings, "export", unrecorded=unrecorded).record(
+                    filters=choice.filters, found=0, begin=choice.begin, end=choice.end, result=format_
+                )
+                why = "; ".join(unheard_of(choice, query, index))
+                fail(f"nothing was found, so there is nothing to prove{': ' if why else ''}{why}", 1)
         done = export(
             logs, out, key=load_or_create_key(path), query=query, csv=format_ == "csv", since=kept,
             policy=lambda hash_: _policy(settings, hash_),
@@ -221,7 +234,8 @@ def audit_export(
     except (EvidenceError, JournalError) as error:
         fail(str(error), 1)
     except OSError as error:
-        fail(f"{error.filename} cannot be read: {error.strerror}", 1)
+        hint = "; --since takes checkpoints that were kept, and --from says when the period begins" if since else ""
+        fail(f"{error.filename} cannot be read: {error.strerror}{hint}", 1)
     try:
         count = sum(slot.records for slot in done)
         recorded = Look(settings, "export", unrecorded=unrecorded).record(
@@ -341,7 +355,7 @@ def _policy(settings: Settings, hash_: str) -> bytes | None:
 
 
 def _table(rows: list[Row]) -> str:
-    """A line for each row; what was found as types, without the places."""
+    """A line for each row; what was found as types, without the places, and apart what only the answer held."""
     from proxy.meaning import dollars, table
     from proxy.reports.model import moment
 
@@ -350,7 +364,7 @@ def _table(rows: list[Row]) -> str:
     )  # fmt: skip
     body = []
     for row in rows:
-        found = ",".join(dict.fromkeys(finding.partition(":")[0] for finding in row.findings))
+        found = _found(row)
         ending = f"{row.ending} ({row.error})" if row.error else row.ending or row.kind
         if row.kind not in ("attempt", "refused") and row.actor:
             ending += f" by {row.actor}"
@@ -361,6 +375,16 @@ def _table(rows: list[Row]) -> str:
         )  # fmt: skip
         body.append(tuple(_printable(cell) for cell in cells))
     return table(head, body, numbers=False)
+
+
+def _found(row: Row) -> str:
+    """`email,phone; answer: ssn`: what stood in the answer never left by this request, and is no reason for what was decided."""
+    asked = len(row.findings) - row.answered
+    parts = [
+        ",".join(dict.fromkeys(finding.partition(":")[0] for finding in some))
+        for some in (row.findings[:asked], row.findings[asked:])
+    ]
+    return "; ".join([*filter(None, parts[:1]), *(f"answer: {kinds}" for kinds in parts[1:] if kinds)])
 
 
 def _printable(cell: str) -> str:

@@ -99,18 +99,21 @@ def set_limit(
     as_json: JsonOption = False,
 ) -> None:
     """Set another limit at run time; the log keeps who did it and why. Workers take it up within about a second."""
-    from compliance.records import BudgetChanged, bounded_name
+    from compliance.records import BudgetChanged
     from policies.budgets import StoreFailed
     from policies.windows import words_of
     from proxy.cli_log import changing
     from proxy.config_budgets import amount_words
     from proxy.fingerprints import account
+    from proxy.reasons import checked_reason
 
     if clear == (amount is not None):
         fail("give an amount, such as '$5000', or --clear", 2)
+    reason = checked_reason(reason) if reason else ""
     settings, budgets = _budgets(config, state_dir)
     limit, said = (None, unit) if amount is None else _amount(amount, unit)
     budget = _one(_matching(budgets, scope), scope, window, said)
+    scope = _account_name(settings, budget, scope)
     name = scope + budget.suffix
     what = f"{name}|{budget.window}"
 
@@ -126,7 +129,7 @@ def set_limit(
             log.write(
                 BudgetChanged(
                     actor=account(), at=time.time_ns() // 1000, before=-1 if before is None else before,
-                    limit=-1 if limit is None else limit, reason=bounded_name(reason), scope=name, window=budget.window,
+                    limit=-1 if limit is None else limit, reason=reason, scope=name, window=budget.window,
                 )
             )  # fmt: skip
     now = budget.limit if limit is None else limit
@@ -203,6 +206,34 @@ def _matching(budgets: list[Budget], scope: str) -> list[Budget]:
         there = ", ".join(dict.fromkeys(budget.scope for budget in budgets))
         fail(f"no budget is about {scope!r}; there are {there}", 2)
     return found
+
+
+def _account_name(settings: Settings, budget: Budget, scope: str) -> str:
+    """The account that is meant: keys are charged by their ids and users by their pseudonyms, so that another limit for any
+    other name would be no limit at all."""
+    from proxy.config_budgets import PSEUDONYM
+    from proxy.config_errors import nearest
+
+    before, _, name = scope.partition("/")
+    if not budget.is_each or budget.level not in ("key", "user"):
+        return scope
+    if budget.level == "user":
+        if PSEUDONYM.fullmatch(name):
+            return scope
+        fail(
+            "users are known by their pseudonyms only, such as user/3f0a5c7d9e1b2a4c; `spillway spend --by user` has them",
+            2,
+        )
+    known = _key_names(settings)
+    ids = [one for one, called in known.items() if called == name and one != name]
+    if name in known or (not ids and name.startswith("key_")):  # it may be another host's
+        return scope
+    if len(ids) > 1:
+        fail(f"several keys are called {name!r}; name one by its id: {', '.join(f'{before}/{one}' for one in ids)}", 2)
+    if not ids:
+        hint = nearest(name, [*known, *known.values()]) or "`spillway keys list` has them"
+        fail(f"there is no key {name!r}; {hint}", 2)
+    return f"{before}/{ids[0]}"
 
 
 def _one(budgets: list[Budget], scope: str, window: str | None, unit: str | None) -> Budget:

@@ -210,17 +210,17 @@ class _Own:
 
 
 def _days(ledger: Ledger, scope: Scope) -> list[tuple[int, int, dict[str, int]]]:
-    """(begin, end, busy time by engine) of each day of the month that the ledger has seen."""
+    """(begin, end, busy time by engine) of each day of the month, from where the ledger begins."""
     from proxy.finance import busy_times
 
     since = ledger.since()
-    begin = max(scope.start, since // DAY * DAY if since is not None else scope.start)
+    begin = max(scope.start, since or 0)
     until = min(scope.end, time.time_ns() // 1000)
     days = []
     while begin < until:
-        end = min(begin + DAY, until)
+        end = min((begin // DAY + 1) * DAY, until)
         days.append((begin, end, busy_times(ledger.intervals(begin, end))))
-        begin += DAY
+        begin = end
     return days
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.reasons import checked_reason
+from proxy.reasons import checked_reason, checked_words
 from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located, say
 
 if TYPE_CHECKING:
@@ -100,12 +100,15 @@ def audit_erase(
         fail(
             f"{'this cannot be told' if dry_run else 'the erasure did not come to its end'}: {failure}; do it again", 1
         )
+    from proxy.reports.model import count
+
     if as_json:
         row = {"erased": True, "scope": done.scope, "value": done.value}
         print(json.dumps({**row, **{name: getattr(done, name) for name in ("keys", "records", "captures", "maps")}}))
     elif done.records or done.maps:
         print(
-            f"erased: {done.records} attempts with {done.captures} captures, {done.keys} data keys, {done.maps} maps of pseudonyms"
+            f"erased: {count(done.records, 'attempt')} with {count(done.captures, 'capture')}, {count(done.keys, 'data key')},"
+            f" {count(done.maps, 'map of pseudonyms', 'maps of pseudonyms')}"
         )
     else:
         print("nothing was kept of it; what is on its way now is not kept either")
@@ -139,7 +142,7 @@ def hold_add(
             fail("a hold is on one thing: a period, or a subject, a tenant or a request", 2)
         kind, value = "period", ""
     else:
-        scope = _scope(settings, subject, pseudonym, tenant, request)
+        scope = _scope(settings, subject, pseudonym, tenant, request, of_hold=True)
         kind, value = scope.kind, scope.value
     hold, reason = f"hold_{os.urandom(5).hex()}", checked_reason(reason)
 
@@ -150,6 +153,11 @@ def hold_add(
 
     _write(settings, place)
     print(json.dumps({"hold": hold, "scope": kind, "value": value, "begin": first, "end": last}) if as_json else hold)
+    if value and not _heard_of(settings, kind, value):
+        say(
+            f"no record of any time is of this {kind}: is it spelt as the records have it? The hold is in force",
+            "yellow",
+        )
 
 
 @hold_app.command(
@@ -217,6 +225,17 @@ def _write(settings: Settings, make: Callable[[int], Any]) -> None:
         fail("nothing was changed: captures are being removed just now; try again", 1)
 
 
+def _heard_of(settings: Settings, kind: str, value: str) -> bool:
+    """Has a record this subject, tenant or request?  A hold on a name that was typed wrong would keep nothing."""
+    from proxy.choice import index_of, logs_of
+
+    try:
+        with index_of(settings, logs_of(settings)) as index:
+            return index.heard_of(kind, value)
+    except typer.Exit:  # the logs cannot be read: the hold is placed all the same
+        return True
+
+
 def _holds(settings: Settings) -> list[Hold]:
     from compliance.control import holds_in_force
 
@@ -227,20 +246,25 @@ def _holds(settings: Settings) -> list[Hold]:
 
 
 def _scope(
-    settings: Settings, subject: str | None, pseudonym: str | None, tenant: str | None, request: str | None
-) -> Scope:
+    settings: Settings, subject: str | None, pseudonym: str | None, tenant: str | None, request: str | None, *, of_hold: bool = False
+) -> Scope:  # fmt: skip
     """The one thing that the options name."""
     from proxy.erasing import Scope
 
     given = {"subject": subject, "pseudonym": pseudonym, "tenant": tenant, "request": request}
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
-        fail("name one thing: --subject (or --pseudonym), --tenant or --request", 2)
+        period = " or a period with --from and --to" if of_hold else ""
+        fail(f"name one thing: --subject (or --pseudonym), --tenant or --request{period}", 2)
     ((name, value),) = named.items()
     if name == "subject":
         return Scope("subject", _pseudonym(settings, sys.stdin.readline() if value == "-" else value))
     if not value.strip() or not value.isprintable():
         fail(f"--{name} takes a name", 2)
+    if name == "request" and (not value.isalnum() or len(value) > 64):
+        fail("--request takes what x-spillway-request-id said", 2)
+    if name == "tenant":
+        checked_words(value, "tenant", 200)  # it stands in the log as it is; a patient is --subject
     if name == "pseudonym" and (len(value) != 32 or set(value) - set("0123456789abcdef")):
         fail("--pseudonym takes 32 characters of hex, as records have them; --subject takes what the header said", 2)
     return Scope("subject" if name == "pseudonym" else name, value)
@@ -299,7 +323,10 @@ def _print_look(attempts: int, maps: int, blocked: Hold | None, as_json: bool) -
     if as_json:
         print(json.dumps({"attempts": attempts, "maps": maps, "hold": blocked.id if blocked is not None else None}))
         return
-    print(f"would go: what is kept of {attempts} attempts, and {maps} maps of pseudonyms")
+    from proxy.reports.model import count
+
+    maps_ = count(maps, "map of pseudonyms", "maps of pseudonyms")
+    print(f"would go: what is kept of {count(attempts, 'attempt')}, and {maps_}")
     if blocked is not None:
         say(f"a legal hold blocks it: hold {blocked.id}: {blocked.reason}", "red")
 

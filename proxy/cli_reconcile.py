@@ -329,7 +329,7 @@ def _words(vendor: str, found: Reconciliation, start: datetime, posted: int, dry
     for row in found.others:
         lines.append(f"billed, and not for tokens of a model here: {row.item or 'no name'}: {dollars(row.amount)}")
     total = f"for what passed: billed {dollars(found.billed)}, booked {dollars(found.booked)}"
-    lines.append(f"{total}: {'they agree' if found.agrees else 'they do not agree'}")
+    lines.append(f"{total}: {found.words}")
     if wanted := found.corrections:
         what = "would be posted (--dry-run)" if dry_run else f"posted: {posted}"
         lines.append(f"corrections {what}, {dollars(sum(model.correction for model in wanted))} in all")

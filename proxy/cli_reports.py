@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from proxy.choice import OF_A_SUBJECT, PERIOD, Choice, index_of, logs_of, with_choice
 from proxy.cli_log import Look, UnrecordedOption, changing, now
+from proxy.reasons import checked_words
 from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located, say
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 NAMES = ("disclosures", "access", "policy", "canary", "refusals")
 FORMATS = ("text", "markdown", "html")
-_SUFFIX = {".html": "html", ".htm": "html", ".md": "markdown"}
+_SUFFIX = {".html": "html", ".htm": "html", ".md": "markdown", ".txt": "text", "": "text", ".json": "json"}
 LONGEST_STATEMENT = 1000
 
 
@@ -55,8 +57,9 @@ def audit_report(
         fail(f"there is no report {name!r}; there are {', '.join(NAMES)}", 2)
     if choice.names["subject"] and name != "disclosures":
         fail("--subject is for disclosures", 2)
-    form = format_ or (_SUFFIX.get(out.suffix, "text") if out is not None else "text")
-    if form not in FORMS:
+    form = format_ or _form_of(out)
+    as_json = as_json or form == "json"
+    if form not in FORMS and not (form == "json" and format_ is None):
         fail(f"there is no format {form!r}; there are {', '.join(FORMATS)}", 2)
     settings = located(config, state_dir)
     logs = logs_of(settings)
@@ -77,6 +80,14 @@ def audit_report(
     except OSError as error:
         fail(f"{out} cannot be written: {error.strerror}", 1)
     say(f"{out}: {report.title}, {'json' if as_json else form}", "dim")
+
+
+def _form_of(out: Path | None) -> str:
+    """The format that the file's name says."""
+    form = _SUFFIX.get(out.suffix.lower()) if out is not None else "text"
+    if form is None:
+        fail(f"{out}: there is no format {out.suffix if out else ''}; write .html (it prints well), .md or .txt", 2)
+    return form
 
 
 @app.command(
@@ -113,6 +124,13 @@ def audit_attest(
     if list_:
         _list(settings, choice, unrecorded=unrecorded, as_json=as_json)
         return
+    if choice.end > (present := now()):  # nobody has seen what is still to come
+        from proxy.reports.model import moment
+
+        choice = dataclasses.replace(choice, end=present)
+        if choice.begin >= present:
+            fail("the period has not begun", 2)
+        say(f"the period is not over: what is attested ends now, {moment(present)} (UTC)", "yellow")
     _attest(settings, choice, reviewer.strip(), statement.strip(), key, as_json=as_json)
 
 
@@ -127,9 +145,9 @@ def _attest(
     from proxy.projections.audit_index import LEFT
     from proxy.reports.sources import state_of
 
-    for what, text in (("--reviewer", reviewer), ("--statement", statement)):
-        if not text or len(text) > LONGEST_STATEMENT or not text.isprintable():
-            fail(f"{what} is one line of text, up to {LONGEST_STATEMENT} characters", 2)
+    if not reviewer or len(reviewer) > LONGEST_STATEMENT or not reviewer.isprintable():
+        fail(f"--reviewer is one line of text, up to {LONGEST_STATEMENT} characters", 2)
+    statement = checked_words(statement, "statement", LONGEST_STATEMENT)
     logs = logs_of(settings)
     key = _reviewers_key(path) if path is not None else _own_key(settings)
     report = verify.verify_directory(Path(settings.audit.dir))
@@ -248,6 +266,8 @@ def _reviewers_key(path: Path) -> Ed25519PrivateKey:
 
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        fail(f"{path} is not there; `ssh-keygen -t ed25519 -f {path}` makes a key for the reviewer alone", 1)
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}", 1)
     load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else load_pem_private_key

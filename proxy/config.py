@@ -15,7 +15,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from compliance.rules import policy_hash
 from proxy.config_checks import check, check_files
-from proxy.config_errors import ConfigInvalid, Location, Mistake, from_validation, parse_yaml, without
+from proxy.config_complexity import ComplexityPart, missing_files
+from proxy.config_decisions import DecisionPart, RoutingPart
+from proxy.config_errors import ConfigInvalid, Location, Mistake, dotted, from_validation, line_of, parse_yaml, without
 from proxy.config_parts import (
     Alerts,
     Audit,
@@ -57,6 +59,9 @@ class Settings(Part):
         ],
     ] = Field({})
     routes: tuple[RoutePart, ...] = Field((), description="what prompts are about, learnt from examples")
+    decisions: tuple[DecisionPart, ...] = Field((), description="which targets serve which requests")
+    routing: RoutingPart = Field(RoutingPart(), description="what holds where no decision does")
+    complexity: ComplexityPart = ComplexityPart()
     compliance: Compliance = Compliance()
     budgets: tuple[BudgetPart, ...] = ()
     alerts: Alerts | None = None
@@ -101,7 +106,9 @@ class Settings(Part):
     def policy_material(self) -> bytes:
         """What the policy's hash is taken over: all that decides where a prompt may and should go; no secret."""
         parts = self.model_dump(
-            include={"engines", "models", "compliance", "budgets", "prices", "unpriced"},
+            include={
+                "engines", "models", "routes", "decisions", "routing", "complexity", "compliance", "budgets", "prices", "unpriced",
+            },
             exclude={"engines": {"__all__": {"cost"}}},
             mode="json",
         )
@@ -213,6 +220,7 @@ def build(
             mistakes += missing
         if files:
             mistakes += check_files(settings, lines)
+            mistakes += [Mistake(line_of(path, lines), dotted(path), *rest) for path, *rest in missing_files(settings)]
     if mistakes:
         raise ConfigInvalid(name, sorted(mistakes))
     return Settings._of(value, values)

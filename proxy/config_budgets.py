@@ -22,7 +22,7 @@ SHORTEST = 60
 LONGEST = 366 * 86_400
 """Seconds of a rolling window."""
 _NAMED = re.compile(rf"(?:{'|'.join(LEVELS)})/[^|#%\x00-\x20\x7f]{{1,200}}")
-_PSEUDONYM = re.compile("[0-9a-f]{16}")
+PSEUDONYM = re.compile("[0-9a-f]{16}")
 _EACH = re.compile(rf"each (?:{'|'.join(LEVELS)})")
 
 
@@ -106,7 +106,7 @@ def problems(
             yield path, "limits nothing", "give limit: $2000, or tokens or requests"
         if part.count == "all" and part.limit is not None:
             yield (*path, "count"), "a limit in dollars counts cloud attempts only", "leave it out"
-        if part.scope.startswith("user/") and not _PSEUDONYM.fullmatch(part.scope[5:]):
+        if part.scope.startswith("user/") and not PSEUDONYM.fullmatch(part.scope[5:]):
             hint = "as the log names them, such as user/3f0a5c7d9e1b2a4c; or each user"
             yield (*path, "scope"), "users are known by their pseudonyms only", hint
         if part.zone != "UTC" and not _is_zone(part.zone):

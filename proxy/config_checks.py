@@ -15,7 +15,7 @@ from compliance.detectors.custom import MAX_DETECTORS, CustomError, custom_patte
 from compliance.rules import CONTRACTS, TYPES
 from engines.kinds import KINDS, Kind, UnknownKind, kind
 from engines.transport import peer_allowed
-from proxy import config_budgets, config_redis, plugins
+from proxy import config_budgets, config_redis, decision_checks, plugins
 from proxy.config_errors import EXAMPLES, Lines, Location, Mistake, dotted, line_of, nearest
 from proxy.config_rules import detector_of, rule_of
 from proxy.surfaces import BY_NAME
@@ -38,7 +38,7 @@ def check(settings: Settings, lines: Lines, cut: set[Location] | frozenset[Locat
     `cut` are the places that did not even have the right form and are missing here: what depends on them is not judged.
     """
     names = _Names(settings, cut)
-    parts = (_engines, _models, _detectors, _plugins, _rules, _answers, _budgets, _prices, _keys, _doors, _waits, _audit, _captures)
+    parts = (_engines, _models, _decisions, _detectors, _plugins, _rules, _answers, _budgets, _prices, _keys, _doors, _waits, _audit, _captures)
     found = [row for part in parts for row in part(settings, names)]
     return [Mistake(line_of(path, lines), dotted(path), wrong, hint) for path, wrong, hint in found]
 
@@ -84,7 +84,8 @@ class _Names:
             if model != "*"
         }
         self.wild = {name for name, engine in settings.engines.items() if "*" in engine.models}
-        self.public = dict.fromkeys(settings.models or [target.partition("/")[2] for target in self.targets])
+        declared = settings.models or [target.partition("/")[2] for target in self.targets]
+        self.public = dict.fromkeys(decision_checks.derived(settings, declared))
 
     def whole(self, section: str) -> bool:
         """Is nothing of this section missing?"""
@@ -249,6 +250,8 @@ def _models(settings: Settings, names: _Names) -> Found:
         lists: list[tuple[Location, tuple[str, ...]]]
         if isinstance(entry, tuple):
             lists = [(path, entry)]
+        elif entry.route is True:
+            continue  # see `_decisions`
         else:
             lists = [((*path, "route", "small"), entry.route.small), ((*path, "route", "large"), entry.route.large)]
         for where, targets in lists:
@@ -260,6 +263,10 @@ def _models(settings: Settings, names: _Names) -> Found:
                     yield ((*where, index), *wrong)
                 elif target in targets[:index]:
                     yield (*where, index), f"{target!r} stands twice", "candidates are tried once, best first"
+
+
+def _decisions(settings: Settings, names: _Names) -> Found:
+    return decision_checks.problems(settings, names.target, names.public, names.whole, bool(names.wild))
 
 
 def _rules(settings: Settings, names: _Names) -> Found:

@@ -222,7 +222,21 @@ class Route(Part):
 
 
 class Routed(Part):
-    route: Route
+    route: Annotated[
+        Route | Literal[True],
+        shaped(
+            "must be true, or small and large targets",
+            "true, where decisions choose; or {small: [...], large: [...]}, where length and structure do",
+            dict,
+            bool,
+        ),
+    ]
+    cheap: tuple[str, ...] | None = Field(
+        None, description="with route: true, what NAME:cheap tries in order; default: local first, then by price"
+    )
+    best: tuple[str, ...] | None = Field(
+        None, description="with route: true, what NAME:best tries in order; default: the dearest first"
+    )
 
 
 def _one_or_more(what: str, example: str) -> Any:
@@ -556,6 +570,7 @@ class LimitsPart(Part):
     queue: Queue = Queue()
     tokenizer: Literal["first_need", "start", "off"] = Field(
         "first_need",
-        description="counts the tokens of cloud answers that ended before they said how many: loading it stops a worker for some "
-        "0.4 s once, at first need or before it serves, and takes 80 MB; off: a token a byte, the most that it can have been",
+        description="counts the tokens of answers that ended without saying how many: loading it stops a worker for some 0.4 s "
+        "once, before it serves or at the first need of a cloud's answer, and takes 80 MB; vLLM and llama.cpp count theirs "
+        "themselves. off: neither; a token a byte of a cloud's answer, the most that it can have been, and for four of a local one's",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from compliance.model import LOCAL
@@ -31,6 +32,17 @@ class Counter(Protocol):
     """Counts tokens; None where it cannot yet."""
 
     def count(self, text: str, encoding: str) -> int | None: ...
+    def has(self, encoding: str) -> bool:
+        """Can it count by this encoding now?"""
+        ...
+
+
+class Counts(Struct, frozen=True):
+    """What an engine's own tokenizer counted of an attempt; None: it did not."""
+
+    prompt: int | None = None
+    output: int | None = None  # of the first `looked_at` characters of the answer
+    looked_at: int = 0
 
 
 class Said(Protocol):
@@ -44,32 +56,61 @@ class Said(Protocol):
     def usage_final(self) -> bool: ...
 
 
-def used(request: Request, target: Target, said: Said, most_output: int, counter: Counter | None) -> Usage:
+_NOT_COUNTED = Counts()
+
+
+def used(
+    request: Request, target: Target, said: Said, most_output: int, counter: Counter | None, counts: Counts | None = None
+) -> Usage:
     """The usage of an attempt: the engine's word, or an estimate of what it did not say.
 
-    A cloud attempt that nobody can count is taken as a token a byte, `bounded`; a local one, which costs no money by the
-    token, as a token for four.
+    A cloud attempt that nobody can count is taken as a token a byte, `bounded`.  A local one is what its engine's tokenizer
+    counted (`counts`), or by the counter if that is loaded anyway: it costs no money by the token, so nothing is loaded for
+    it; else it is a token for four bytes.
     """
     reported = said.usage
     if reported is not None and said.usage_final:
         return _tiered(reported, request)
     limit = most_output * request.choices
-    counted = counter if target.boundary != LOCAL else None
-    output = _output(said, target, counted)
+    if target.boundary == LOCAL:
+        ready = counter if counter is not None and counter.has(encoding_of(target.model)) else None
+        return _at_home(request, target, said, limit, counts or _NOT_COUNTED, ready)
+    output = _output(said, target, counter)
     if reported is not None:
         known = output if output is not None else _bytes_out(said, target)
-        quality: Quality = "estimated" if output is not None or target.boundary == LOCAL else "bounded"
+        quality: Quality = "estimated" if output is not None else "bounded"
         output = max(reported.output, min(known, limit))
         return _tiered(replace(reported, output=output, quality=quality), request)
-    prompt = _prompt(request, target, counted) if output is not None else None
+    prompt = _prompt(request, target, counter) if output is not None else None
     if output is not None and prompt is not None:
         # A picture's tokens cannot be told from its address: they are taken at their bound.
         kind: Quality = "bounded" if images(request) else "estimated"
         return _tiered(Usage(input=prompt, output=min(output, limit), quality=kind), request)
-    if target.boundary == LOCAL:
-        return Usage(input=len(request.raw) // 4, output=(_bytes_out(said, target) + 3) // 4, quality="estimated")
     bound = len(request.raw) + images(request) * IMAGE_TOKENS + ADDED_TOKENS
     return _tiered(Usage(input=bound, output=min(_bytes_out(said, target), limit), quality="bounded"), request)
+
+
+def _at_home(
+    request: Request, target: Target, said: Said, limit: int, counts: Counts, counter: Counter | None
+) -> Usage:  # fmt: skip
+    output = (_bytes_out(said, target) + 3) // 4
+    if counts.output is not None:
+        output = min(_whole(counts.output, counts.looked_at, said.text_length), limit)
+    elif (counted := _output(said, target, counter)) is not None:
+        output = min(counted, limit)
+    reported = said.usage
+    if reported is not None:
+        known = max(reported.output, min(output, limit))
+        return _tiered(replace(reported, output=known, quality="estimated"), request)
+    prompt = counts.prompt
+    if prompt is None and counted_by_text(request):
+        prompt = _prompt(request, target, counter)
+    return Usage(input=len(request.raw) // 4 if prompt is None else prompt, output=output, quality="estimated")
+
+
+def counted_by_text(request: Request) -> bool:
+    """Is a prompt all text, so that a tokenizer sees what the model read?"""
+    return not request.needs & _UNREAD and "vision" not in request.needs
 
 
 def images(request: Request) -> int:
@@ -113,9 +154,12 @@ def _output(said: Said, target: Target, counter: Counter | None) -> int | None:
         return None
     text = "".join(said.kept)
     counted = counter.count(text, encoding_of(target.model))
-    if counted is None or said.text_length <= len(text) or not text:
-        return counted
-    return -(-counted * said.text_length // len(text))
+    return None if counted is None else _whole(counted, len(text), said.text_length)
+
+
+def _whole(counted: int, looked_at: int, length: int) -> int:
+    """The tokens of a text of which the first part was counted: the rest is taken to be like it."""
+    return counted if length <= looked_at or not looked_at else -(-counted * length // looked_at)
 
 
 def _prompt(request: Request, target: Target, counter: Counter | None) -> int | None:
@@ -125,8 +169,7 @@ def _prompt(request: Request, target: Target, counter: Counter | None) -> int | 
     counted = counter.count(text, encoding_of(target.model))
     if counted is None:
         return None
-    if length > len(text) > 0:
-        counted = -(-counted * length // len(text))
+    counted = _whole(counted, len(text), length)
     most = len(request.raw) + ADDED_TOKENS + images(request) * IMAGE_TOKENS  # what was held
     counted += messages * MESSAGE_TOKENS + images(request) * IMAGE_TOKENS + _given_tokens(request.body.get("input"))
     return min(counted, most)

@@ -7,7 +7,7 @@ the two sides of the client as the pipeline sees them; `ingress` fulfils them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -18,6 +18,9 @@ from engines.model import Request, Target, Usage
 from policies.model import Decision
 from proxy.auth import Principal
 from proxy.surfaces import Surface
+
+if TYPE_CHECKING:
+    from proxy.steering import Steered
 
 Header = tuple[bytes, bytes]
 Ending = Literal["completed", "failed", "refused", "abandoned", "interrupted"]
@@ -116,7 +119,7 @@ class Exchange:
 
     __slots__ = (
         "actor", "at", "attempts", "decision", "facts", "id", "inbound", "principal", "queue_us", "redactions", "refused",
-        "refused_status", "request", "ruling", "sink", "started", "subject", "surface", "trace", "verdict",
+        "refused_status", "request", "ruling", "sink", "started", "steered", "subject", "surface", "trace", "verdict",
     )  # fmt: skip
 
     def __init__(self, exchange_id: str, inbound: Inbound, sink: ClientSink, at: int, started: float) -> None:
@@ -132,6 +135,7 @@ class Exchange:
         self.facts: Facts | None = None  # what rules look at; None: it was not scanned
         self.verdict: Verdict | None = None  # for a cloud without a contract: the one that is shown
         self.decision: Decision | None = None
+        self.steered: Steered | None = None  # by the operator's decisions, where the model has any
         self.attempts: list[Attempt] = []
         self.redactions: dict[Labels, Redaction | NotRedacted] = {}  # by the labels of the targets they are for
         self.queue_us = 0

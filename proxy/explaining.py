@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,14 +15,29 @@ from compliance.rules import CLOUD, HOME, Facts, Labels, Ruling
 from engines.model import BadRequest, Target
 from proxy.addressing import Addresses
 from proxy.admission import Admission
-from proxy.app import DIALECTS, build_catalog, build_ruleset, build_scanner, build_spending, timeouts_of, version
+from proxy.app import (
+    DIALECTS,
+    build_catalog,
+    build_complexity,
+    build_ruleset,
+    build_scanner,
+    build_semantics,
+    build_spending,
+    build_steering,
+    timeouts_of,
+    version,
+)
 from proxy.auth import LOCAL_OPEN, Principal
 from proxy.choosing import Chooser, facts_of
 from proxy.config import Settings
 from proxy.config_rules import clinical_tenants
 from proxy.errors import Refusal
 from proxy.health import Fleet
+from proxy.steering import Steering, explained
 from proxy.surfaces import BY_NAME
+
+if TYPE_CHECKING:
+    from policies.semantic import Placed
 
 _DAY = 86_400
 
@@ -31,7 +47,10 @@ class Explainer:
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
-        self.catalog = build_catalog(settings)
+        self._steerers = build_steering(settings)
+        self.catalog = build_catalog(settings, self._steerers)
+        self._place: Callable[[str], Placed] | None = None
+        self._classifier: str | None = None
         self._ruleset = build_ruleset(settings)
         self._scanner = build_scanner(settings)
         self._clinical = clinical_tenants(settings)
@@ -42,7 +61,21 @@ class Explainer:
             Admission(loop, length=0, max_wait=0),
             build_spending(settings, None),
             self._addresses,
+            steering=Steering(self._steerers, self._about, build_complexity(settings)),
         )
+
+    def _about(self, text: str) -> Placed:
+        """What a text is about; the classifier is loaded when it is asked for the first time."""
+        if self._place is None:
+            found = build_semantics(self.settings)
+            assert found is not None  # as a decision asks for it
+            found.place(text)  # so that what is timed is the asking
+            from proxy.routing_models import MODEL
+
+            # It names the table by its own hash.
+            self._classifier = hashlib.sha256(MODEL.with_suffix(".json").read_bytes()).hexdigest()[:16]
+            self._place = found.place
+        return self._place(text)
 
     def explain(self, surface_name: str, raw: bytes, principal: Principal = LOCAL_OPEN) -> dict[str, Any]:
         """The decision for a request body, unsent.  Raises `Refusal` where it would not even be looked at."""
@@ -60,7 +93,16 @@ class Explainer:
         verdict = ruling.on(CLOUD)
         blocked = verdict.action == "block" and ruling.on(HOME).action == "block"
         facts = facts_of(request, verdict, structure=entry.long_at is not None)
-        decision = self._chooser.decide(facts, request, ruling, principal, entry)
+        steered = None
+        if (steerer := self._steerers.get(entry.name)) is not None:
+            signals = self._chooser.signals(facts, request, ruling, principal, entry, health=seen.health)
+            steerer.steer(signals)  # once to load what it asks for, once to be timed
+            signals = self._chooser.signals(facts, request, ruling, principal, entry, health=seen.health)
+            steered = steerer.steer(signals)
+        plan = steered.plan if steered is not None else None
+        decision = self._chooser.decide(
+            facts, request, ruling, principal, plan.entry if plan is not None else entry, plan=plan
+        )
         return {
             "model": request.model,
             "surface": surface_name,
@@ -73,7 +115,9 @@ class Explainer:
             "vetoes": [msgspec.to_builtins(veto) for veto in decision.vetoes],
             "overflow": decision.overflow,
             "facts": {"prompt_tokens": facts.prompt_tokens, "needs": sorted(facts.needs), "stream": facts.stream},
+            "decided": explained(steered, self._classifier) if steered is not None else None,
             "policy": self.settings.policy_hash,
+            "config": self.settings.config_hash,
             "assumed": "every engine up and idle",
         }
 

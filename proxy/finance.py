@@ -20,6 +20,7 @@ from engines.rates import Price, rates
 from proxy.forecast import Forecast
 from proxy.periods import DAY as DAY
 from proxy.periods import period as period
+from proxy.periods import shown, zone_of
 
 COUNTED = (
     "attempts", "requests", "local", "estimated", "input", "cache_read", "cache_write", "output", "reasoning",
@@ -128,6 +129,12 @@ class Report(Struct, frozen=True):
     zone: str = "UTC"
     forecast: Forecast | None = None  # of the calendar month
     corrections: tuple[Corrected, ...] = ()
+    known_from: int = 0  # where the ledger begins: pools are counted from then on
+
+    @property
+    def observed(self) -> int:
+        """How long the ledger has seen of the period, in microseconds."""
+        return _observed(self.start, self.end, self.known_from)
 
     @property
     def corrected(self) -> int:
@@ -168,9 +175,14 @@ def report(
     zone: str = "UTC",
     forecast: Forecast | None = None,
     corrections: Sequence[Corrected] = (),
+    known_from: int = 0,
 ) -> Report:
-    """The ledger's `sums` by `by`, valued.  `busy` is how long each engine was, as `busy_times` has it."""
+    """The ledger's `sums` by `by`, valued.  `busy` is how long each engine was, as `busy_times` has it.
+
+    Pools cost from `known_from` on: whether they were busy before the ledger began, or there at all, nobody has seen.
+    """
     start, end = period
+    length = _observed(start, end, known_from)
     lines: dict[tuple[str, ...], Line] = {}
     total = Line()
     for row in sums:
@@ -179,13 +191,15 @@ def report(
             _add(sink, row)
             if against is not None and row["where"] == LOCAL:
                 sink.avoided += _avoided(row, against)
-    pools = [_pool(name, period_cost(card, end - start, busy.get(name, 0)), sums) for name, card in cards.items()]
+    pools = [_pool(name, period_cost(card, length, busy.get(name, 0)), sums) for name, card in cards.items()]
     for pool in pools:
         _share_out(pool, cards[pool.engine], sums, lines, total)
     ordered = sorted(lines.values(), key=lambda line: (-line.cost, -line.attempts, line.names))
     if by[0] in ("day", "hour", "month"):
         ordered.sort(key=lambda line: line.names[0])
     notes = list(_notes(sums, cards, pools, against))
+    if pools and start < known_from:
+        notes.insert(0, f"own engines are counted from {shown(known_from, zone_of(zone))} on, where the ledger begins")
     name = against.name if against else ""
     return Report(
         tuple(by),
@@ -199,7 +213,12 @@ def report(
         zone=zone,
         forecast=forecast,
         corrections=tuple(corrections),
+        known_from=known_from,
     )
+
+
+def _observed(start: int, end: int, known_from: int) -> int:
+    return max(0, end - max(start, known_from))
 
 
 def _add(line: Line, row: Mapping[str, Any]) -> None:

@@ -57,7 +57,7 @@ def pool_rows(
         spent = period_cost(card, end - begin, min(busy, end - begin))
         for name in paid:
             paid[name] += spent.energy_busy + spent.energy_idle if name == "energy" else getattr(spent, name)
-        yield from _day(engine, card, (begin, end), spent, by_day.get(begin, []), scope, operator)
+        yield from _day(engine, card, (begin, end), spent, by_day.get(begin // DAY * DAY, []), scope, operator)
     if days:
         span = (days[0][0], days[-1][1])
         for name, amount in paid.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.kinds import kind
 from engines.ratecard import MICRO, MONTH, YEAR, RateCard, period_cost
+from policies.conditions import parse, spoken
 from policies.windows import words_of as in_words
 from proxy.config_budgets import amount_words, budgets_of, words_of
 from proxy.config_redis import SQLITE
@@ -39,12 +40,16 @@ def meaning(settings: Settings) -> list[str]:
     for public, entry in settings.models.items():
         if isinstance(entry, tuple):
             lines.append(f"model {public}: {', then '.join(_local_first(settings, entry))}")
+        elif entry.route is True:
+            lines.append(f"model {public}: its decisions choose; also {public}:cheap and {public}:best")
         else:
             route = entry.route
             large = f"from {route.long_at} tokens, code or tools to {', '.join(route.large)}"
             lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; {large}")
     if not settings.models:
         lines.append("models: each engine's models under their own names, local first")
+    lines += [f"route {route.name}: {route.description} ({len(route.utterances)} utterances)" for route in settings.routes]
+    lines += _decisions(settings)
     lines += [f"rule {rule.name}: {condition(rule.when)}: {rule.action}" for rule in settings.compliance.rules]
     for name, tenant in settings.compliance.tenants.items():
         if tenant.context is not None:
@@ -100,6 +105,21 @@ def _span(seconds: float) -> str:
             count = int(seconds // size)
             return f"{count} {unit if count != 1 else unit[:-1]}"
     return f"{seconds:g} s"
+
+
+_OTHERWISE = {"others": "then the model's others", "refuse": "else refused", "wait": "waiting for a place"}
+
+
+def _decisions(settings: Settings) -> list[str]:
+    """Decisions in the order in which they are asked."""
+    lines = []
+    for part in sorted(settings.decisions, key=lambda part: -part.priority):
+        whose = "every routed model" if part.models is None else " or ".join(part.models)
+        when = spoken(parse(part.when)[0])
+        lines.append(f"decision {part.name}: {whose}, {when}: {', then '.join(part.use)}; {_OTHERWISE[part.otherwise]}")
+    if settings.routing.default:
+        lines.append(f"decision default: {', then '.join(settings.routing.default)}")
+    return lines
 
 
 def _captures(settings: Settings) -> list[str]:
@@ -202,6 +222,8 @@ def decision_words(row: dict[str, Any]) -> str:
             f"  found   {finding['type']} in {finding['path'] or 'the body'}, characters {finding['start']}-{finding['end']}"
         )
     lines.append(f"routing   {row['routing']}")
+    if row["decided"] is not None:
+        lines += _decided(row["decided"])
     for number, target in enumerate(row["ranked"], start=1):
         lines.append(f"  {number}.      {target}")
     for veto in row["vetoes"]:
@@ -211,8 +233,25 @@ def decision_words(row: dict[str, Any]) -> str:
         lines.append(f"overflow  {row['overflow']}")
     if not row["ranked"]:
         lines.append("nobody can answer it: the request would be refused")
-    lines.append(f"policy    {row['policy']}; {row['assumed']}")
+    lines.append(f"policy    {row['policy']}, configuration {row['config']}; {row['assumed']}")
     return "\n".join(lines)
+
+
+def _decided(row: dict[str, Any]) -> list[str]:
+    """Which decision matched, and what it was told."""
+    lines = [f"decision  {row['matched'] or row['rule']}, in {row['us']:.0f} us"]
+    if row["fault"]:
+        lines.append(f"  fault   {row['fault']}: the default holds")
+    lines += [f"  read    {name}: {value}" for name, value in row["signals"].items()]
+    about = row["about"]
+    if about is not None:
+        best = ", ".join([f"{one['route']} {100 * one['probability']:.0f} %" for one in about["best"]])
+        near = about["nearest"]
+        lines.append(f"  about   {best}; margin {100 * about['margin']:.0f} %, scope {about['scope']:+.2f}")
+        lines.append(f"  like    {near['route']}, utterance {near['utterance']} (likeness {near['likeness']:.2f})")
+    if row["classifier"]:
+        lines.append(f"  model   embedding {row['classifier']}")
+    return lines
 
 
 def keys_table(rows: Sequence[KeyRow]) -> str:

@@ -96,6 +96,7 @@ class Pipeline:
     def close(self) -> None:
         """Nothing more is scanned."""
         self._scans.shutdown(wait=False, cancel_futures=True)
+        self._chooser.close()
 
     async def serve(self, inbound: Inbound, sink: ClientSink) -> None:
         """From a request's head to its answer.  What goes wrong ends here, in the client's own dialect."""

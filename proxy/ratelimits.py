@@ -17,7 +17,9 @@ def ratelimit_headers(dialect: str, unit: str, limit: int, left: int, wait: floa
     if dialect == "anthropic":
         at = datetime.datetime.fromtimestamp(math.ceil(now + wait), datetime.UTC)
         stem = f"anthropic-ratelimit-{unit}"
-        return _encoded({f"{stem}-limit": limit, f"{stem}-remaining": left, f"{stem}-reset": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
+        return _encoded(
+            {f"{stem}-limit": limit, f"{stem}-remaining": left, f"{stem}-reset": f"{at:%Y-%m-%dT%H:%M:%SZ}"}
+        )
     return _encoded(
         {
             f"x-ratelimit-limit-{unit}": limit,

@@ -100,8 +100,15 @@ class Reconciliation(Struct, frozen=True):
 
     @property
     def agrees(self) -> bool:
+        return not self.around and self.words == "they agree"
+
+    @property
+    def words(self) -> str:
+        """Whether the money of what passed agrees; what went round the proxy is said beside it."""
+        if not within(self.billed, self.booked, MONEY_TOLERANCE):
+            return "they do not agree"
         wrong = any(model.verdict not in ("agrees", "quantity") for model in self.models)
-        return not self.around and not wrong and within(self.billed, self.booked, MONEY_TOLERANCE)
+        return "the sums agree, single models do not" if wrong else "they agree"
 
     @property
     def corrections(self) -> list[Model]:

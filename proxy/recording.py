@@ -97,7 +97,7 @@ class Recorder:
         """Queue the decision's record; its sequence number."""
         request, decision, principal, verdict = exchange.request, exchange.decision, exchange.principal, attempt.verdict
         assert request is not None and decision is not None and principal is not None
-        target = attempt.target
+        target, steered = attempt.target, exchange.steered
         route = self._route(target)
         stamps = self._stamps
         record = Decision(
@@ -108,6 +108,7 @@ class Recorder:
             boundary=target.boundary,
             capture=attempt.capture is not None,
             contract=route.contract,
+            decision=steered.decision if steered is not None else "",
             detectors=stamps.detectors,
             edits=edits,
             findings=summary(verdict.findings) if verdict.findings else (),
@@ -126,11 +127,13 @@ class Recorder:
             region=target.region,
             request=exchange.id,
             request_class=self._labels.request_class(exchange.inbound.headers),
+            route=steered.route if steered is not None else "",
             routing=decision.rule,
             rule=verdict.rule,
             rule_version=stamps.rules.get(verdict.rule, stamps.defaults),
             scopes=attempt.scopes,
             served=route.served,
+            signals=steered.told if steered is not None else (),
             stream=request.stream,
             subject=exchange.subject,
             surface=exchange.surface.name if exchange.surface is not None else "",

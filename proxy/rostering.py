@@ -20,6 +20,7 @@ class Rosters:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._told = ""
+        self._last = 0  # the number of the newest that was signed here
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -33,7 +34,8 @@ class Rosters:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             key = load_or_create_key(signing_key_path(self._settings))
-            sign_roster(directory, instance_name(directory), key, keep=keep)
+            signed = sign_roster(directory, instance_name(directory), key, keep=keep, after=self._last)
+            self._last = signed.number if signed is not None else self._last
         except (RosterError, JournalError, OSError, ValueError) as error:
             self._tell(error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error))
         else:

@@ -162,7 +162,7 @@ def _purchase(found: Report, cards: Mapping[str, RateCard]) -> Iterable[Figure]:
     """Payback and three years of the pools that were bought: what they answered would have cost, against running them."""
     bought = {name: card for name, card in cards.items() if card.purchase}
     avoided = _of_pools(found, bought).avoided
-    length = found.end - found.start
+    length = found.observed
     missing = (
         _NO_AGAINST if not found.against else "missing: a rate card with a purchase" if not bought
         else "missing: local answers in this period" if not avoided or not length else ""
@@ -302,7 +302,7 @@ def _times(traffic: Traffic) -> Iterable[Figure]:
 
 
 def _throughput(found: Report, traffic: Traffic) -> Iterable[Figure]:
-    seconds = (found.end - found.start) / MICRO
+    seconds = found.observed / MICRO
     if not seconds:
         yield Figure("throughput", "service", "throughput", None, "per second", "missing: a period")
         return

@@ -93,7 +93,7 @@ class Session(ABC):
         self.told = False  # the engine's own error event has reached the client
         self.usage: Usage | None = None
         self.text_length = 0  # characters of everything the model wrote; for an estimate where usage is missing
-        self.kept: list[str] | None = None  # the first of them, where the attempt may cost money
+        self.kept: list[str] | None = None  # the first of them, where somebody may count them
         self._scan = scan  # of an answer that passes as it comes
         self._holding = Holding(answering, engine.name) if answering is not None else None
 

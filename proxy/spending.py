@@ -27,7 +27,7 @@ from policies.budgets import TOKENS, USD, Hold
 from policies.scopes import UNITS
 from policies.windows import words_of
 from proxy.errors import Refusal
-from proxy.estimates import IMAGE_TOKENS, Counter, images, used
+from proxy.estimates import IMAGE_TOKENS, Counter, Counts, images, used
 from proxy.exchange import Attempt, Exchange
 from proxy.ratelimits import ratelimit_headers
 from proxy.session import Session
@@ -54,13 +54,18 @@ class OutOfBudget(Exception):
         self.words = words
         self.spent = spent
 
+    @property
+    def everywhere(self) -> bool:
+        """It is a limit on local attempts as well: it says no to the request, and must not spill it to an engine that is paid."""
+        return self.spent is not None and self.spent.budget.everywhere
+
     def refusal(self, dialect: str = "openai") -> Refusal:
         """What the client is told, in headers of its dialect where it was a rate limit."""
         retry_after: float | None = 5 if self.code == "budget_unavailable" else None
         if self.spent is None or self.code != "rate_limited":
             return Refusal(self.code, self.words, retry_after=retry_after)
         spent, now = self.spent, time.time()
-        wait = max(1.0, spent.end - now)
+        wait = 1.0 if spent.soon else max(1.0, spent.end - now)
         found = ratelimit_headers(dialect, UNITS[spent.budget.unit], spent.limit, spent.left or 0, wait, now)
         return Refusal(self.code, self.words, retry_after=math.ceil(wait), headers=found)
 
@@ -113,8 +118,11 @@ class Spending:
             self._found[target.name] = listed or self._unpriced
         return self._found[target.name]
 
-    async def reserve(self, exchange: Exchange, attempt: Attempt) -> Hold | None:
-        """Hold the most that this attempt can cost; raises `OutOfBudget`."""
+    async def reserve(self, exchange: Exchange, attempt: Attempt, sent: Request | None = None) -> Hold | None:
+        """Hold the most that this attempt can cost; raises `OutOfBudget`.
+
+        `sent`: the request as it will be sent, where that is another: pseudonyms may be longer than what they hide.
+        """
         request, target, principal = exchange.request, attempt.target, exchange.principal
         assert request is not None and principal is not None
         local = target.boundary == LOCAL
@@ -125,7 +133,7 @@ class Spending:
         if self._leases is None:
             return None
         most = self._most_output(request, target, price)
-        prompt = len(request.raw) + images(request) * IMAGE_TOKENS
+        prompt = len(request.raw if sent is None else sent.raw) + images(request) * IMAGE_TOKENS
         bound = 0
         if price is not None:
             tier = tier_of(request.body.get("service_tier"))
@@ -148,14 +156,16 @@ class Spending:
         attempt.scopes = tuple(scope_labels(hold))
         return hold
 
-    def settle(self, exchange: Exchange, attempt: Attempt, hold: Hold | None, session: Session | None) -> None:
+    def settle(
+        self, exchange: Exchange, attempt: Attempt, hold: Hold | None, session: Session | None, counts: Counts | None = None
+    ) -> None:
         """Meter the attempt, price it, and give back what it did not use.  Never waits."""
         request = exchange.request
         assert request is not None
         price = self._charged(attempt.target, request) if attempt.target.boundary != LOCAL else None
         if session is not None and attempt.billable:
             most = self._most_output(request, attempt.target, price)
-            attempt.usage = used(request, attempt.target, session, most, self._counter)
+            attempt.usage = used(request, attempt.target, session, most, self._counter, counts)
         if attempt.target.boundary == LOCAL:
             attempt.price = LOCAL_PRICE
         elif attempt.usage is not None and price is not None:
@@ -208,7 +218,8 @@ def _out_of(spent: BudgetExceeded) -> OutOfBudget:
     """In words for the developer who reads the error: whose limit, how much, and what to do."""
     scope, window = spent.account[0].partition("#")[0], words_of(spent.budget.window)
     if spent.budget.unit == USD:
-        return OutOfBudget("budget_exceeded", f"This request could pass the limit: {spent}.", spent)
+        hint = " A smaller max_tokens holds less of it." if spent.left is None else ""
+        return OutOfBudget("budget_exceeded", f"This request could pass the limit: {spent}.{hint}", spent)
     limit = f"{spent.limit:,} {UNITS[spent.budget.unit]} {'in any' if spent.budget.window.startswith('r') else 'a'}"
     words = f"This request could pass the limit of {scope}: {limit} {window.removeprefix('rolling ')}."
     if not spent.budget.is_rate:
@@ -226,6 +237,8 @@ def _covers(price: Price, request: Request) -> bool:
     """Does a listed price say what everything that this request asks for costs?"""
     body = request.body
     if request.needs & _EXTRA_METERS or body.get("inference_geo") or body.get("prediction"):
+        return False
+    if body.get("web_search_options") is not None:  # each search is billed
         return False
     if body.get("speed") not in (None, "standard") or not has_rates(price, tier_of(body.get("service_tier"))):
         return False

@@ -282,6 +282,11 @@ class AuditIndex:
         found = self._db.execute(f"SELECT 1 FROM rows WHERE {field} = ? AND {field} != '' LIMIT 1", (value,))
         return found.fetchone() is not None
 
+    def heard_of(self, field: str, value: str) -> bool:
+        """Has a record of any time this value, as a search compares it?"""
+        query = msgspec.structs.replace(Query(), **{field: (value,)})
+        return next(self.search(query, limit=1), None) is not None
+
     def close(self) -> None:
         self._db.close()
 

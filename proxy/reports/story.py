@@ -14,7 +14,7 @@ from proxy.meaning import dollars
 
 Fields = Mapping[str, Any]
 Rule = Callable[[str, str], str]
-_REASONS = "boundary|unredactable|pseudonyms|unhealthy|capability|context|saturated|unpriced|untranslatable|size|outranked|scan_failed"
+_REASONS = "boundary|unredactable|pseudonyms|unhealthy|capability|context|saturated|unpriced|untranslatable|decision|size|outranked|scan_failed"
 _VETO = re.compile(rf"(.+?):({_REASONS})(?::(.*))?")
 _WHY_NOT = {
     "boundary": "neither the rules nor the key let it go there",
@@ -27,6 +27,7 @@ _WHY_NOT = {
     "unpriced": "it has no price",
     "untranslatable": "the request has no form that it understands",
     "size": "another size of model was asked for",
+    "decision": "the decision that matched left it out",
     "outranked": "another one came first",
 }
 _ENDINGS = {
@@ -106,6 +107,9 @@ def _decision(record: Fields, start: int) -> list[str]:
         lines.append(_line("as model", record["served"]))
     why = f"; it left home because the first choice there: {record['overflow']}" if record["overflow"] else ""
     lines.append(_line("because", f"{record['routing']}{why}"))
+    if record.get("route"):
+        lines.append(_line("about", record["route"] if record["route"] != "none" else "no route"))
+    lines += [_line("read" if not n else "", one) for n, one in enumerate(record.get("signals", ()))]
     if record["boundary"] != "local":
         lines.append(_line("contract", record.get("contract") or "none on record"))
     lines += _judged(record)
@@ -206,6 +210,41 @@ def _looked(record: Fields, start: int) -> list[str]:
     return [f"{_at(record, start)}  looked at by {record['actor']}, with {record['command']}"]
 
 
+def _captured(record: Fields, start: int) -> list[str]:
+    attempt = f"{_at(record, start)}  attempt {record['attempt']}:"
+    if record["state"] != "kept":
+        why = f": {record['why']}" if record["why"] else ""
+        return [f"{attempt} its capture was {record['state']}{why}"]
+    cut = f"; cut at the limit: {', '.join(record['cut'])}" if record["cut"] else ""
+    lines = [f"{attempt} what it said was kept, encrypted: {', '.join(record['parts']) or 'commitments alone'}{cut}"]
+    whose = "the subject" if record["subject"] else f"tenant {record['tenant'] or '(none)'}"
+    lines.append(_line("data key", f"{record['data_key']}, of {whose}"))
+    marks = [(part, record[part]) for part in ("original", "sent", "answered") if record[part]]
+    return [*lines, *[_line("committed" if not n else "", f"{part} {mark}") for n, (part, mark) in enumerate(marks)]]
+
+
+_STEPS = {
+    "asked": "asked to read what it said",
+    "approved": "approved that it is read",
+    "declined": "declined that it is read",
+    "read": "read what it said",
+    "denied": "was refused a step towards reading it",
+    "expired": "came too late to read it",
+}
+
+
+def _break_glass(record: Fields, start: int) -> list[str]:
+    why = f": {record['why']}" if record["why"] else ""
+    minutes = f", for {record['seconds'] // 60} minutes" if record["step"] in ("asked", "approved") else ""
+    step = _STEPS.get(record["step"], record["step"])
+    lines = [f"{_at(record, start)}  operator {record['by']} {step}{minutes}{why}"]
+    lines.append(_line("reason", record["reason"]))
+    if record["until"]:
+        until = datetime.fromtimestamp(record["until"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        lines.append(_line("until", f"{until} (UTC)"))
+    return [*lines, _line("opening", f"{record['opening']}, account {record['actor']}")]
+
+
 def _other(record: Fields, start: int) -> list[str]:
     """A record of a kind that has no words of its own."""
     lines = [f"{_at(record, start)}  {record['kind'].replace('_', ' ')}"]
@@ -222,6 +261,8 @@ _TOLD: Mapping[str, Callable[[Fields, int], list[str]]] = {
     "outcome": _outcome,
     "refused": _refused,
     "log_access": _looked,
+    "captured": _captured,
+    "break_glass": _break_glass,
 }
 
 

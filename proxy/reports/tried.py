@@ -45,8 +45,8 @@ def canary(sources: Sources) -> Report:
                     for row, record in runs
                     for problem in record["problems"]
                 )[-LISTED:],
-                note="The first of each run.",
-                empty="Every promise held.",
+                note="The first of each run." if runs else "",
+                empty="Every promise held." if runs else "None was tried.",
             ),
         ),
         limits=(

@@ -46,6 +46,7 @@ LEASE_SECONDS = 5.0
 """A worker that the store has not answered for so long spends nothing more of what was set aside for it."""
 SAY_AGAIN = 60.0
 """Seconds after which a warning is given again."""
+LOOKS_AT_OWED = 5
 MAX_TOLD = 100_000
 
 
@@ -77,16 +78,20 @@ class Clerk:
         self._history = history
         self._on_alert = on_alert
         self._thread = threading.Thread(target=self._run, name="budgets", daemon=True)
-        self._condition = threading.Condition()  # guards the five below
+        self._condition = threading.Condition()  # guards the six below
         self._asks: list[tuple[Share, Ask]] = []
         self._unsettled: dict[Account, int] = {}
         self._returned: dict[Account, int] = {}
         self._upto = -1
+        self._version = 0  # of the two sums
         self._closing = False
         self._batch: tuple[int, dict[Account, int]] | None = None  # on its way: repeated as it is until it is answered
         self._settled = -1  # the last record that was settled
         self._unrecovered: int | None = None  # a start that the store did not take: up to which record
         self._unsure = False
+        self._doubtful: set[Account] = (
+            set()
+        )  # that were perhaps granted or given back; their slices may be forgotten here
         self._lost = False
         self._failing_since = 0.0
         self._overrides: dict[str, int] = {}
@@ -108,14 +113,16 @@ class Clerk:
         """With the next settlement, or before the next grant."""
         with self._condition:
             add(self._returned, amounts)
+            self._version += 1
 
     def spent(self, amounts: Mapping[Account, int], upto: int, ended: Sequence[OutcomeId]) -> None:
         """Durable records up to `upto` say so."""
         with self._condition:
             add(self._unsettled, amounts)
             self._upto = upto
-        if ended:
-            self._tell(self._leases.on_ended, ended)
+            self._version += 1
+            if ended:  # told before the lock is free: whoever sees this version comes after it on the loop
+                self._tell(self._leases.on_ended, ended)
 
     # --- beginning and end ------------------------------------------------------------------------------
 
@@ -221,7 +228,11 @@ class Clerk:
         def fetch() -> bool:
             if self._returned:  # taken back here, but not yet free there: it may be just what is missing
                 self._settle()
-            found.extend(self._store.grant(self._slot, [ask for _, ask in asks]))
+            try:
+                found.extend(self._store.grant(self._slot, [ask for _, ask in asks]))
+            except StoreUnsure:
+                self._doubtful.update([ask.account for _, ask in asks])
+                raise
             return True
 
         failure = self._guarded(fetch)
@@ -242,7 +253,8 @@ class Clerk:
         try:
             self._store.give_back(self._slot, returned)
         except StoreUnsure:
-            raise  # `hold` will say what is left
+            self._doubtful.update(returned)  # `hold` will say what is left
+            raise
         except StoreFailed:
             self.give_back(returned)
             raise
@@ -283,17 +295,28 @@ class Clerk:
         """A grant or a return may have been carried out or not: the store is told what is really here."""
         owed = self._owed()
         if owed is not None:
-            self._store.hold(self._slot, owed)
+            self._store.hold(self._slot, {**dict.fromkeys(self._doubtful, 0), **owed})
+            self._doubtful.clear()
             self._unsure = False
 
     def _owed(self) -> dict[Account, int] | None:
-        """All that the store must have set aside for this worker now.  Too much does no harm: `hold` never raises."""
-        owed: dict[Account, int] | None = self._on_loop(self._leases.book.owed)
-        if owed is None:
-            return None
-        with self._condition:
-            add(owed, self._unsettled)
-            add(owed, self._returned)
+        """All that the store must have set aside for this worker now.
+
+        Where something became durable or was given back meanwhile it would be counted twice, so it is looked at again;
+        in the end too much does no harm, since `hold` never raises a figure.
+        """
+        owed: dict[Account, int] = {}
+        for _ in range(LOOKS_AT_OWED):
+            version = self._version
+            found = self._on_loop(self._leases.book.owed)
+            if found is None:
+                return None
+            owed = found
+            with self._condition:
+                add(owed, self._unsettled)
+                add(owed, self._returned)
+                if version == self._version:
+                    break
         if self._batch is not None:
             add(owed, self._batch[1])
         return owed
@@ -398,7 +421,7 @@ class Clerk:
             what = f"{share.account[0]}|{budget.window if rolling else share.account[1]}|{share.limit}|{word}"
             if self._told.get(what, 0.0) > now:
                 continue
-            length = (share.end - share.start) * (len(share.also) + 1)
+            length = (share.end - share.start) * len(share.also)
             until = int(now + length) if rolling else expires(share.account[1])  # what rolls may be reached again
             if self._store.claim(what, until):
                 self._on_alert(share, percent, settled, ahead or 0)

@@ -14,11 +14,23 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from compliance.records import Outcome
-from policies.budgets import REQUESTS, Account, Amounts, Ask, Book, BudgetStore, Granted, Hold, Slice, slice_size
+from policies.budgets import (
+    REQUESTS,
+    SHRINK,
+    Account,
+    Amounts,
+    Ask,
+    Book,
+    BudgetStore,
+    Granted,
+    Hold,
+    Slice,
+    slice_size,
+)
 from policies.scopes import Budget, Who, chain_of, key_of
 from policies.windows import LATE, Window, window_at
 from proxy.auth import Principal
-from proxy.state.charges import spent_by
+from proxy.state.charges import add, spent_by
 from proxy.state.clerk import Clerk, OnAlert
 
 WAIT_SECONDS = 5.0
@@ -37,19 +49,25 @@ OutcomeId = tuple[str, int]
 class Share(Slice):
     """A slice with the budget that it belongs to.  `seen` and `quiet` are the clerk's."""
 
-    __slots__ = ("also", "budget", "end", "limit", "quiet", "refused", "refused_until", "seen", "start")
+    __slots__ = ("also", "budget", "end", "limit", "most", "quiet", "refused", "refused_until", "seen", "settled", "start")
 
     def __init__(self, account: Account, budget: Budget, window: Window, limit: int) -> None:
         super().__init__(account, budget.unit)
         self.budget = budget
-        self.limit = limit
+        self.bound(limit)
+        self.settled = 0  # over all workers, when a grant was last asked for
         self.start = window.start
         self.end = window.end
-        self.also = tuple([(account[0], earlier) for earlier in window.earlier])
+        self.also = tuple([(account[0], beside) for beside in (*window.earlier, *window.following)])
         self.refused = 0  # what was missing and not granted
         self.refused_until = 0.0  # the loop's clock
         self.seen = 0
         self.quiet = 0
+
+    def bound(self, limit: int) -> None:
+        """Its limit, and with it how much may lie idle here: what one large hold leaves would refuse other workers."""
+        self.limit = limit
+        self.most = max(slice_size(limit, self.unit), limit // SHRINK)
 
 
 class Asking:
@@ -76,8 +94,11 @@ class _Chain:
 class BudgetExceeded(Exception):
     """The limit of an account would be passed."""
 
-    def __init__(self, share: Share, left: int | None) -> None:
-        super().__init__(f"the {share.account[0]} budget of {share.account[1]} is spent")
+    def __init__(self, share: Share, left: int | None, amount: int) -> None:
+        which = f"the {share.account[0]} budget of {share.account[1]}"
+        lacks = f"more than the whole of {which}" if left is None else f"too little is left of {which}"
+        super().__init__(lacks)
+        self.soon = amount <= share.limit - share.settled  # what others hold is enough: it may be free in a moment
         self.account = share.account
         self.limit = share.limit
         self.budget = share.budget
@@ -227,9 +248,9 @@ class Leases:
                 continue
             missing = amount - share.free
             if amount > share.limit:
-                raise BudgetExceeded(share, None)
+                raise BudgetExceeded(share, None, amount)
             if missing >= share.refused and self._loop.time() < share.refused_until:
-                raise BudgetExceeded(share, max(0, share.free))
+                raise BudgetExceeded(share, max(0, share.free), amount)
             asking = share.asking
             if asking is None:
                 asking = self._ask(share, missing, amount)
@@ -243,7 +264,7 @@ class Leases:
                 raise BudgetUnavailable("the budget store did not answer in time") from None
             if not granted and amounts[share.unit] - share.free >= asking.least:
                 share.refused, share.refused_until = asking.least, self._loop.time() + REFUSED_SECONDS
-                raise BudgetExceeded(share, max(0, share.free))
+                raise BudgetExceeded(share, max(0, share.free), amounts[share.unit])
 
     def _ask(self, share: Share, least: int, amount: int) -> Asking:
         """Fetch more: a usual slice, or what an attempt like this one holds."""
@@ -256,6 +277,8 @@ class Leases:
         """From the clerk: slices have grown, or not even their least was left."""
         for share, granted in answers:
             share.free += granted.amount
+            if isinstance(share, Share):
+                share.settled = granted.settled
             share.low = (granted.amount + 1) // 2  # the less there is, the later more is fetched ahead
             self._answer(share, granted.amount)
 
@@ -288,9 +311,15 @@ class Leases:
 
     def on_ended(self, ended: Sequence[OutcomeId]) -> None:
         """The records of these outcomes are durable: what they did not use is free."""
+        back: dict[Account, int] = {}
         for outcome in ended:
             if (finished := self._finished.pop(outcome, None)) is not None:
                 self._book.clear(*finished)
+                for share in finished[0].slices:
+                    if isinstance(share, Share) and share.free > share.most:
+                        add(back, {share.account: self._book.take(share.account, share.most)})
+        if back:
+            self._clerk.give_back(back)
 
     def on_unpaid(self, unpaid: Mapping[Account, int]) -> None:
         """The store has settled what slices could not pay: the debt is gone."""
@@ -334,7 +363,7 @@ class Leases:
         self._overrides = overrides
         for share in self._book.slices.values():
             if isinstance(share, Share):
-                share.limit = overrides.get(key_of(share.account), share.budget.limit)
+                share.bound(overrides.get(key_of(share.account), share.budget.limit))
 
     # --- beginning and end ------------------------------------------------------------------------------
 

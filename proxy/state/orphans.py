@@ -2,6 +2,9 @@
 
 A slot that died keeps what was set aside for it until its log is replayed at its next start.  Where fewer workers
 start than before it has none, and the budgets that it took slices of would refuse until their windows end.
+
+A store that knows nothing of a slot whose log is there has lost its file: what the slot spent is counted again before any
+worker starts, so that none is granted what another has spent.
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ def settle_orphans(store: SQLiteBudgets, logs: Path, started: Sequence[str]) -> 
     An attempt without an outcome may have cost its whole hold, which stays held until the slot is started again.
     """
     settled = []
-    for slot in store.holders():
+    unknown = [path.name for path in sorted(logs.glob("slot-*")) if store.accounted(path.name) < 0]
+    for slot in dict.fromkeys([*store.holders(), *unknown]):
         directory = logs / slot
-        if slot in started or not (directory / "lock").exists() or not _free(directory / "lock"):
+        if (slot in started and slot not in unknown) or not (directory / "lock").exists() or not _free(directory / "lock"):
             continue
         records = list(read(directory))
         if not records:
@@ -44,7 +48,7 @@ def settle_orphans(store: SQLiteBudgets, logs: Path, started: Sequence[str]) -> 
         store.restore(slot, records[-1].seq, live, held)
         settled.append(slot)
     if settled:
-        log.info("settled the budgets of worker slots that are not started any more: %s", ", ".join(settled))
+        log.info("settled the budgets of worker slots from their logs: %s", ", ".join(settled))
     return settled
 
 

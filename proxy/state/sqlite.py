@@ -23,6 +23,10 @@ from policies.windows import expires
 from proxy.state.transactions import immediate
 
 BUSY_SECONDS = 5.0
+"""How long a call may wait for other processes' calls."""
+BUSY_TRY_MS = 40
+"""SQLite waits ever longer between its tries, up to a tenth of a second: of several processes one may lose every time, for
+seconds.  So its waiting is ended early and begun again."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS shares (
     scope TEXT NOT NULL, window TEXT NOT NULL, slot TEXT NOT NULL,
@@ -57,18 +61,16 @@ _ONE = "WHERE scope = ? AND window = ? AND slot = ?"
 class SQLiteBudgets:
     """See `policies.budgets.BudgetStore`.  Amounts fit 64 bits: nine million dollars in pico-dollars.
 
-    One thread at a time may use an object: its connection has one transaction.
+    One thread at a time may use an object: its connection has one transaction.  A file that cannot be opened is tried again
+    at every call, so that a worker whose store is damaged starts all the same, and serves what costs nothing.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        with self._failing():
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            self._take_over()
+        self._opened: sqlite3.Connection | None = None
+        with contextlib.suppress(StoreFailed), self._failing():
+            _ = self._db
 
     def grant(self, slot: str, asks: Sequence[Ask]) -> list[Granted]:
         found = []
@@ -167,20 +169,37 @@ class SQLiteBudgets:
                 db.executemany("DELETE FROM shares WHERE window = ?", gone)
 
     def close(self) -> None:
-        self._db.close()
+        if self._opened is not None:
+            self._opened.close()
 
-    def _take_over(self) -> None:
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._opened is None:
+            db = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+            try:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")
+                db.executescript(_SCHEMA)
+                self._take_over(db)
+                db.execute(f"PRAGMA busy_timeout = {BUSY_TRY_MS}")
+            except BaseException:
+                db.close()
+                raise
+            self._opened = db
+        return self._opened
+
+    def _take_over(self, opened: sqlite3.Connection) -> None:
         there = "SELECT 1 FROM sqlite_master WHERE name = 'accounts'"
-        if self._db.execute(there).fetchone() is None:
+        if opened.execute(there).fetchone() is None:
             return
-        with immediate(self._db) as db:
+        with immediate(opened) as db:
             if db.execute(there).fetchone() is not None:  # another process may have been first
                 for statement in _EARLIER.split(";"):
                     db.execute(statement)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._failing(), immediate(self._db) as db:
+        with self._failing(), immediate(self._db, patience=BUSY_SECONDS) as db:
             yield db
 
     @contextlib.contextmanager
@@ -188,6 +207,11 @@ class SQLiteBudgets:
         try:
             yield
         except (sqlite3.Error, OverflowError) as error:  # overflow: an amount of more than 64 bits
+            if type(error) is sqlite3.DatabaseError:  # the very class: it is no database, or its pages are torn
+                raise StoreFailed(
+                    f"the budget store {self._path} is damaged; stop Spillway and remove {self._path.name}*, and the next start "
+                    "makes the counters anew from the log (limits of `spillway budget set` must be set again)"
+                ) from None
             raise StoreFailed(f"the budget store {self._path.name} failed: {type(error).__name__}") from None
 
 

@@ -99,6 +99,7 @@ async def test_law_08_a_streamed_identifier_is_masked(client: str, engine: str, 
                 kept = [event for event in untouched if b'"usage": {"prompt' not in event]
                 places = [answer.body.index(event) for event in kept]
                 assert places == sorted(places)
+            await spillway.settled()
             record = outcome(spillway)
             assert (record.ending, record.error, record.findings) == ("completed", "", ("ssn:1:text",))
             assert record.quality == "exact"
@@ -118,6 +119,7 @@ async def test_law_05_an_answer_that_is_stopped_ends_in_an_error(client: str, en
             last = rows_of(answer.body)[-1]
             assert last["error"]["code"] == "policy_blocked"
             assert ("type" in last) == (client == "anthropic")
+            await spillway.settled()
             record = outcome(spillway)
             assert (record.ending, record.error, record.findings) == ("failed", "policy_blocked", ("ssn:1:text",))
 
@@ -129,6 +131,7 @@ async def test_an_answer_that_is_not_streamed(client: str, engine: str, found: s
     async with ScriptedEngine(answering(sent)) as home:
         async with running(config(engine, home.url, found), tmp_path, environ={"K": "k"}) as spillway:
             answer = await ask(spillway.port, PATHS[client], CHAT)
+            await spillway.settled()
             record = outcome(spillway)
             assert record.findings == ("ssn:1:text",)
             if found == "stop":
@@ -299,6 +302,7 @@ async def test_law_09_a_client_that_leaves_while_events_are_held(tmp_path: Path)
         stream.close()
         assert await asyncio.wait_for(left, 2) - gone < 0.1
         await asyncio.sleep(0.02)
+        await spillway.settled()
         assert outcome(spillway).ending == "abandoned"
 
 

@@ -197,6 +197,46 @@ async def test_law_03_tokens_of_local_attempts_count_where_a_budget_says_so(tmp_
     assert rows == [("team/heart#tokens-all", 9 * served, 0)]
 
 
+async def test_a_limit_on_local_attempts_does_not_spill_a_request_to_the_cloud(tmp_path: Path) -> None:
+    """A local request without a limit of its own may hold more tokens than one to the cloud, which would fit and cost money."""
+    budgets = [{"scope": "each key", "window": "minute", "tokens": 10_000}, {"limit": "$10"}]
+    async with ScriptedEngine(answering(completion())) as home, ScriptedEngine(answering(completion())) as sky:
+        whole = config(sky.url, budgets, home.url)
+        whole["engines"]["home"]["models"]["m"] = {"context": 131_072}  # and no max_output
+        async with running(whole, tmp_path, environ={"K": "x"}) as spillway:
+            refused = await said(spillway.port)
+            assert (refused.status, refused.json()["error"]["code"]) == (429, "rate_limited")
+            assert (await said(spillway.port, body={**CHAT, "max_tokens": 50})).headers["x-spillway-target"] == "home/m"
+    assert (len(home.requests), len(sky.requests)) == (1, 0)
+
+
+async def test_law_03_what_is_held_is_for_the_request_as_it_is_sent(tmp_path: Path) -> None:
+    """Pseudonyms are longer than what they hide, so the redacted request may have more tokens than the client's has bytes."""
+    text = " ".join(f"a{number}@b.co" for number in range(1_000))
+    async with ScriptedEngine(answering(completion())) as sky:
+        whole = config(sky.url, [{"limit": "$10"}])
+        whole["compliance"] = {
+            "rules": [{"name": "hide", "when": {"found": ["pii"]}, "action": "redact"}],
+            "tier": "fast",
+        }
+        async with running(whole, tmp_path, environ={"K": "x"}) as spillway:
+            answer = await said(spillway.port, body={**CHAT, "messages": [{"role": "user", "content": text}]})
+            assert (answer.status, answer.headers["x-spillway-action"]) == (200, "redact")
+    (received,) = sky.requests
+    assert len(received.body) > len(text) + 2_000
+    (decided,) = records(tmp_path, Decision)
+    assert decided.hold >= len(received.body) * 10_000_000 + 50 * 100_000_000
+
+
+async def test_law_03_what_is_billed_by_the_call_has_no_price_of_tokens(tmp_path: Path) -> None:
+    async with ScriptedEngine(answering(completion())) as sky:
+        async with running(config(sky.url, [{"limit": "$10"}]), tmp_path, environ={"K": "x"}) as spillway:
+            refused = await said(spillway.port, body={**CHAT, "web_search_options": {}})
+            assert "unpriced" in refused.json()["error"]["message"]
+            assert (await said(spillway.port, body={**CHAT, "web_search_options": None})).status == 200
+    assert len(sky.requests) == 1
+
+
 @pytest.mark.parametrize(("going", "status"), [("stop", 503), ("go_on", 200)])
 async def test_a_store_that_fails_behaves_as_declared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, going: str, status: int

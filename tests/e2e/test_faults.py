@@ -181,6 +181,7 @@ async def test_law_05_a_stream_that_breaks_after_the_commit_ends_in_an_error_eve
             last = answer.body.rstrip(b"\n").split(b"\n\n")[-1]
             assert (b"event: error" in last) if path == "/v1/messages" else last.startswith(b'data: {"error":')
             assert not cloud.requests  # law 6: no switch after the commit
+            await spillway.settled()
             (outcome,) = records(spillway, Outcome)
             assert (outcome.ending, outcome.error, outcome.committed) == ("failed", code, True)
             assert outcome.quality == "estimated"  # what came before the break was metered
@@ -268,6 +269,7 @@ async def test_law_09_when_the_client_leaves_the_engine_is_left_within_100_ms(ph
             assert time.perf_counter() - gone < 2
         assert left_at - gone < 0.1
         await asyncio.sleep(0.02)
+        await spillway.settled()
         (outcome,) = records(spillway, Outcome)
         assert (outcome.ending, outcome.quality) == ("abandoned", "estimated")
         assert spillway.worker.fleet["home"].in_flight == 0

@@ -20,7 +20,7 @@ from outcomes import outcome
 
 from policies.budgets import REQUESTS, TOKENS, Account, Hold, StoreFailed, StoreUnsure
 from policies.scopes import Budget
-from policies.windows import window_at
+from policies.windows import expires, window_at
 from proxy.auth import Principal
 from proxy.state.charges import scope_labels, spent_by
 from proxy.state.leases import BudgetExceeded, BudgetUnavailable, Leases
@@ -164,12 +164,14 @@ async def run(steps: list[tuple[Any, ...]], fates: Iterator[str]) -> None:
 
 
 def in_step(watch: SQLiteBudgets, workers: list[Worker]) -> bool:
+    """Of accounts that are about to expire, and whose attempts are still open, workers know nothing any more."""
     owed: dict[Account, int] = {}
     for worker in workers:
         for account, amount in worker.leases.book.owed().items():
             owed[account] = owed.get(account, 0) + amount
     rows = watch._db.execute("SELECT scope, window, sum(outstanding) FROM shares GROUP BY 1, 2").fetchall()
-    return all(held == owed.get((scope, window), 0) for scope, window, held in rows)
+    live = [row for row in rows if expires(row[1]) - 140_000 > time.time()]
+    return all(held == owed.get((scope, window), 0) for scope, window, held in live)
 
 
 def check(watch: SQLiteBudgets) -> None:

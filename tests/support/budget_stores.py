@@ -15,6 +15,7 @@ def store_at(where: str, *slots: str, patient: bool = False) -> BudgetStore:
     """A store in which these slots have started.  `patient`: accounts do not expire, whenever a test's time is."""
     if not where.startswith("redis:"):
         return SQLiteBudgets(Path(where))
+    proxy.state.redis.TIMEOUT = 10.0  # a busy machine is no fault
     if patient:
         proxy.state.redis.expires = lambda window: 4_000_000_000  # type: ignore[assignment]
     return started(RedisBudgets(connect(where), grace=0), slots)

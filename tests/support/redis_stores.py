@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from policies.budgets import Account, Ask, StoreLost
+from policies.budgets import Account, Ask, StoreFailed, StoreLost
 from proxy.state.redis import RedisBudgets, connect
 
 YEAR = datetime.date.today().year + 1  # accounts of the past are forgotten at once
@@ -28,9 +29,10 @@ def redis_stores() -> Iterator[Callable[..., RedisBudgets]]:
     """Makes stores, and closes them at the end."""
     stores: list[RedisBudgets] = []
 
-    def make(url: str, *slots: str, grace: float = 0, **options: object) -> RedisBudgets:
-        """A store, and slots that have started on it."""
+    def make(url: str, *slots: str, grace: float = 0, patience: float = 10.0, **options: object) -> RedisBudgets:
+        """A store that waits so long for answers (a busy machine is no fault), and slots that have started on it."""
         store = RedisBudgets(connect(url), grace=grace, **options)  # type: ignore[arg-type]
+        store._client.connection_pool.connection_kwargs["socket_timeout"] = patience
         stores.append(store)
         for slot in slots:
             start(store, slot)
@@ -55,6 +57,18 @@ def grant(store: RedisBudgets, slot: str, account: Account, limit: int, amount: 
 def after_pause(store: RedisBudgets) -> RedisBudgets:
     store._again_at = 0.0  # the moment in which nothing is tried is over
     return store
+
+
+def eventually(store: RedisBudgets, account: Account, limit: int, slot: str, amount: int) -> None:
+    """Granted, once a replica has confirmed the slot: where the machine is busy that takes a moment."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert grant(after_pause(store), slot, account, limit, amount) == amount
+            return
+        except StoreFailed:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def lost(call: Callable[[], object]) -> None:

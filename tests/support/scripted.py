@@ -88,12 +88,17 @@ Script = Callable[[Received, Play], Awaitable[bool | None]]
 """Answers one request; False closes the connection after it."""
 
 
-class ScriptedEngine:
-    """A server on a free port of loopback."""
+TOKENIZERS = ("/tokenize", "/v1/chat/completions/input_tokens")
 
-    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+
+class ScriptedEngine:
+    """A server on a free port of loopback.  Without `counts` it has no tokenizer, so that scripts need not know of one."""
+
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, port: int = 0, counts: bool = False) -> None:
         self.script = script
         self.requests: list[Received] = []
+        self.questions: list[Received] = []  # to a tokenizer that is not there
+        self._counts = counts
         self.connections = 0
         self._tls = tls
         self._port = port
@@ -121,7 +126,7 @@ class ScriptedEngine:
     @property
     def raw(self) -> bytes:
         """Everything that was received, requests that were cut short included."""
-        whole = [request.raw for request in self.requests]
+        whole = [request.raw for request in (*self.requests, *self.questions)]
         return b"".join([*whole, *self._halves, *(bytes(reader.kept) for reader in self._readers)])
 
     @property
@@ -139,6 +144,10 @@ class ScriptedEngine:
         play = Play(reader, writer)
         try:
             while (received := await _read_request(reader, number)) is not None:
+                if not self._counts and received.path in TOKENIZERS:
+                    self.questions.append(received)
+                    await play.send(json_answer({"detail": "Not Found"}, 404))
+                    continue
                 self.requests.append(received)
                 if await self.script(received, play) is False:
                     break

@@ -38,6 +38,12 @@ class Running:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
+    async def settled(self) -> None:
+        """Until every attempt that has ended is settled and recorded: some wait for their engine's count."""
+        until = time.monotonic() + 10
+        while self.worker.counting.waiting and time.monotonic() < until:
+            await asyncio.sleep(0.002)
+
 
 @contextlib.asynccontextmanager
 async def running(

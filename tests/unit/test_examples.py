@@ -29,6 +29,7 @@ def test_there_is_one_for_each_typical_deployment() -> None:
         "hospital",
         "two-sizes",
         "cloud-with-budget",
+        "routing",
     }
 
 

@@ -260,4 +260,4 @@ def test_the_steps_of_the_docstring_are_the_steps_of_the_code() -> None:
     code = source.partition(verify.__doc__)[2]
     for name in re.findall(r"^    (P?\d+)\. ", verify.__doc__, re.MULTILINE):
         assert re.search(rf"# (?:[^\n]*[ ,])?{name}[a-z]?[.,:]", code), name
-    assert len(re.findall(r"^    (P?\d+)\. ", verify.__doc__, re.MULTILINE)) == 19
+    assert len(re.findall(r"^    (P?\d+)\. ", verify.__doc__, re.MULTILINE)) == 20

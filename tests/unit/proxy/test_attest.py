@@ -101,7 +101,7 @@ def test_an_attestation_over_another_log_is_told(logs: Path) -> None:
 def test_what_cannot_be_attested(logs: Path, here: Path) -> None:
     assert spillway("attest", "--reviewer", "Dana").exit_code == 2
     assert spillway("attest", "--reviewer", "Dana", "--statement", "two\nlines").exit_code == 2
-    assert "cannot be read" in attest("--key", "nowhere").stderr
+    assert "is not there" in attest("--key", "nowhere").stderr
     (here / "odd.pem").write_bytes(
         generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
@@ -112,4 +112,27 @@ def test_what_cannot_be_attested(logs: Path, here: Path) -> None:
     segment.chmod(0o644)
     segment.write_bytes(segment.read_bytes().replace(b'"tenant":"clinic"', b'"tenant":"clinik"', 1))
     assert "do not verify" in attest().stderr
+    assert not attested(logs)
+
+
+def test_nobody_attests_to_what_is_still_to_come(logs: Path) -> None:
+    done = spillway(
+        "attest", "--from", "2026-01-01", "--to", "9998-12-31", "--reviewer", "Dana Ortiz", "--statement", "Reviewed."
+    )
+    assert done.exit_code == 0 and "the period is not over" in done.stderr
+    (record,) = attested(logs)
+    assert record["end"] <= record["at"]
+    done = spillway(
+        "attest", "--from", "9998-01-01", "--reviewer", "Dana Ortiz", "--statement", "Reviewed.", "--to", "9998-12-31"
+    )
+    assert done.exit_code == 2 and "has not begun" in done.stderr
+
+
+def test_a_statement_names_no_patient_and_a_missing_key_can_be_made(logs: Path, here: Path) -> None:
+    common = ("attest", "--from", "2026-01-01", "--to", "2026-01-31", "--reviewer", "Dana Ortiz", "--statement")
+    done = spillway(*common, "Reviewed, but for SSN 219-09-9999")
+    assert done.exit_code == 2 and "seems to hold ssn" in done.stderr
+    done = spillway(*common, "Reviewed.", "--key", "dana")
+    assert done.exit_code == 1 and "ssh-keygen -t ed25519 -f dana" in done.stderr
+    assert b"219-09" not in b"".join(path.read_bytes() for path in here.rglob("*") if path.is_file())
     assert not attested(logs)

@@ -153,12 +153,23 @@ def test_the_other_reports_count(told: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("report", "everything"), "there is no report"), (("report", "policy", "--subject", "x"), "is for disclosures"),
-     (("report", "policy", "--format", "pdf"), "there is no format"), (("report", "policy", "--since", "2h", "--until", "3h"), "empty")],
+     (("report", "policy", "--format", "pdf"), "there is no format"), (("report", "policy", "--out", "x.pdf"), "there is no format"), (("report", "policy", "--since", "2h", "--until", "3h"), "empty")],
 )  # fmt: skip
 def test_reports_asked_for_wrong(logs: Path, arguments: tuple[str, ...], words: str) -> None:
     done = spillway(*arguments)
     assert (done.exit_code, done.stdout) == (2, "") and words in done.stderr
     assert not looks(logs)
+
+
+def test_without_a_canary_no_promise_is_said_to_have_held(logs: Path) -> None:
+    told = spillway("report", "canary").stdout
+    assert "No canary was tried" in told and "held" not in told
+
+
+def test_a_file_s_name_says_the_form_whatever_its_case(logs: Path, here: Path) -> None:
+    for name, begins in (("a.HTML", "<!doctype"), ("a.json", "{"), ("a.md", "# "), ("a", "Refused")):
+        assert spillway("report", "refusals", "--out", name).exit_code == 0
+        assert (here / name).read_text().startswith(begins), name
 
 
 def test_what_changed_is_told_by_paths_and_names_never_values() -> None:

@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
+from auditing import write
 from click.testing import Result
 from logs import KEY, write_logs
+from tests_records import decision, outcome
 from typer.testing import CliRunner
 
 from compliance import verify
+from compliance.records import BreakGlass, Captured, PolicyChanged
 from proxy.cli import app
 from proxy.config import load
 
@@ -90,7 +93,11 @@ def test_a_checkpoint_kept_anchors_what_comes_later(here: Path, logs: list[Path]
     (here / "kept.txt").write_text(done.stdout)
     rows = json.loads(spillway("checkpoint", "--json").stdout)
     # The look itself is in the log of the command line, and what is handed out covers it.
-    assert [(row["origin"], row["size"]) for row in rows[:-1]] == [("inst/cli", 3), ("inst/slot-0", 51), ("inst/slot-1", 51)]
+    assert [(row["origin"], row["size"]) for row in rows[:-1]] == [
+        ("inst/cli", 3),
+        ("inst/slot-0", 51),
+        ("inst/slot-1", 51),
+    ]
     logs_of_workers = "".join(row["note"] + "\n" for row in rows[1:-1])
     assert done.stdout.startswith("inst/cli\n2\n") and f"{logs_of_workers}inst/roster\n" in done.stdout
     assert rows[-1]["origin"] == "inst/roster" and "inst/slot-1 51 " in rows[-1]["note"]
@@ -160,3 +167,87 @@ def test_export_says_what_is_in_the_way(here: Path, logs: list[Path]) -> None:
 def test_no_log_is_no_answer(here: Path) -> None:
     for arguments in (("search",), ("checkpoint",), ("verify",)):
         assert spillway(*arguments).exit_code == 1
+
+
+def test_what_no_record_can_hold_is_a_slip_and_no_answer(logs: list[Path]) -> None:
+    """ "Nothing was found" for a word that was typed wrong would read as if it had never happened."""
+    for arguments, words in (
+        (("--action", "allowed"), "keep_local"),
+        (("--ending", "done"), "completed"),
+        (("--tenant", " "), "--tenant is empty"),
+        (("--subject", ""), "--subject is empty"),
+    ):
+        done = spillway("search", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "") and words in done.stderr, arguments
+    for arguments, heard in (
+        (("--finding", "SSN"), False), (("--finding", "ssn", "--from", "2020-01-01", "--to", "2020-01-02"), True),
+        (("--target", "gpu", "--tenant", "nobody"), False), (("--target", "cpu"), False), (("--kind", "attempts"), False),
+    ):  # fmt: skip
+        done = spillway("search", *arguments)
+        assert (done.exit_code, done.stdout) == (1, ""), arguments
+        assert ("no record of any time has" in done.stderr) is not heard, arguments
+
+
+def test_what_only_the_answer_held_is_told_apart(here: Path, logs: list[Path]) -> None:
+    write(here / "audit", decision("told", findings=("email:1:x",)), outcome("told", findings=("ssn:1:text",)))
+    write(here / "audit", decision("heard"), outcome("heard", findings=("ssn:1:text",)))
+    assert "email; answer: ssn" in spillway("search", "--request", "told").stdout
+    assert "  answer: ssn  " in spillway("search", "--request", "heard").stdout
+
+
+def test_an_empty_id_is_no_request(logs: list[Path]) -> None:
+    """It would be that of everything which is of no request at all."""
+    write(
+        logs[0].parent,
+        PolicyChanged(
+            actor="a", at=1, changed=(), config="c", config_before="", policy="p", policy_before="", version="v"
+        ),
+    )
+    for empty in ("", "  "):
+        done = spillway("show", empty)
+        assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_a_period_given_where_checkpoints_belong(here: Path, logs: list[Path]) -> None:
+    done = spillway("export", "--since", "2026-01-01", "--out", "pack")
+    assert done.exit_code == 1 and "--from says when the period begins" in done.stderr
+    assert not (here / "pack").exists()
+
+
+def test_captures_and_steps_towards_them_are_told_in_words(here: Path, logs: list[Path]) -> None:
+    step = {
+        "actor": "root",
+        "at": 1,
+        "by": "alice",
+        "opening": "o1",
+        "reason": "case 9",
+        "request": "q",
+        "seconds": 1800,
+        "signature": "",
+    }
+    write(
+        here / "audit",
+        decision("q"), outcome("q"),
+        Captured(answered="aa", at=1, attempt=0, cut=("sent",), data_key="d1", original="bb", parts=("original", "answered"), request="q",
+                 sent="", state="kept", subject="", tenant="clinic", why=""),
+        BreakGlass(**step, step="approved", until=1_767_225_600_000_000, why=""),
+        BreakGlass(**step, step="denied", until=0, why="who asks cannot approve"),
+    )  # fmt: skip
+    told = spillway("show", "q").stdout
+    for words in (
+        "was kept, encrypted: original, answered; cut at the limit: sent", "d1, of tenant clinic", "answered aa",
+        "operator alice approved that it is read, for 30 minutes", "until       2026-01-01 00:00:00 (UTC)",
+        "operator alice was refused a step towards reading it: who asks cannot approve",
+    ):  # fmt: skip
+        assert words in told, words
+
+
+def test_no_pack_of_nothing_and_none_among_the_logs(here: Path, logs: list[Path]) -> None:
+    done = spillway("export", "--request", "nosuch", "--tenant", "clinik", "--out", "pack")
+    assert done.exit_code == 1 and "nothing was found" in done.stderr and "tenant 'clinik'" in done.stderr
+    done = spillway("export", "--out", str(here / "audit" / "pack"))
+    assert done.exit_code == 2 and "among the logs" in done.stderr
+    assert not (here / "pack").exists() and not (here / "audit" / "pack").exists()
+    assert (
+        spillway("export", "--from", "2020-01-01", "--to", "2020-01-02", "--out", "pack").exit_code == 0
+    )  # there was nothing

@@ -60,6 +60,15 @@ def spend(home: Path, name: str, kind: str, settled: int, held: int = 0, slot: s
     store.close()
 
 
+def test_a_key_is_meant_by_its_name_and_charged_by_its_id(home: Path) -> None:
+    """A limit for the name would be one for an account that nobody is charged to."""
+    assert run("set", "key/nightly", "5 requests").stdout == "key/config:nightly: 5 requests a minute\n"
+    assert rows()["key/config:nightly#requests-all minute"]["limit"] == 5
+    assert run("set", "key/config:nightly", "6 requests").exit_code == 0
+    assert run("set", "user/3f0a5c7d9e1b2a4c", "$5").exit_code == 0
+    assert set(rows("user/3f0a5c7d9e1b2a4c")) == {"user/3f0a5c7d9e1b2a4c rolling 24h"}
+
+
 def test_show_without_anything_spent_lists_budgets_by_name(home: Path) -> None:
     shown = run("show")
     assert shown.exit_code == 0
@@ -150,6 +159,8 @@ def test_set_is_recorded_with_who_and_why_and_taken_back(home: Path) -> None:
         (("set", "each key", "5 requests"), "name one of them"),
         (("set", "project/x", "$5"), "no budget is about 'project/x'"),
         (("set", "org", "5 tokens"), "no such limit"),
+        (("set", "user/alice", "$5"), "known by their pseudonyms only"),
+        (("set", "key/nigthly", "5 requests"), "there is no key 'nigthly'; did you mean 'nightly'?"),
         (("show", "project/x"), "there are org, team/oncology"),
         (("history", "team/oncology"), "several limits"),
         (("history", "org", "--unit", "euro"), "no unit"),

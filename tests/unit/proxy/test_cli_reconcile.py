@@ -164,6 +164,7 @@ def test_what_went_round_the_proxy_is_an_alarm(here: Path, monkeypatch: pytest.M
     vendor.reports[COSTS].append([openai_cost("gpt-4o-2024-08-06, input", 0.135), openai_cost("o3, input", 0.0188)])
     done = from_api(vendor, monkeypatch, "openai", "--key", "key_ours")
     assert done.exit_code == 1
+    assert ": they agree\n" in done.stdout  # what passed; the alarm is beside it
     assert "ALARM: went round the proxy: key key_rogue: gpt-4o-2024-08-06, 51,000 tokens in 7 requests" in done.stderr
     assert "ALARM: went round the proxy: a model that never passed (key key_ours): o3, 9,100 tokens" in done.stderr
     ledger = Ledger(here / "state" / "ledger.db")

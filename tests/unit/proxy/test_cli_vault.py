@@ -11,6 +11,7 @@ import pytest
 import yaml
 from captures import Spy, capture, everything
 from click.testing import Result
+from tests_records import decision
 from typer.testing import CliRunner
 
 from compliance import breakglass
@@ -192,12 +193,27 @@ def test_holds_are_placed_listed_and_released_and_the_log_is_what_holds_them(her
     assert changes == [("placed", True)] * 3 + [("released", True)]
 
 
+def test_a_hold_on_a_name_that_no_record_has_says_so(here: Path) -> None:
+    """It would keep nothing, and nobody would know until it is too late."""
+    assert "--from and --to" in spillway("audit", "hold", "add", *REASON, code=2).stderr
+    kept(here, "r1")
+    with pen_of(here) as log:
+        log.write(decision("r1", tenant="clinic"))
+    add = ("audit", "hold", "add", *REASON, "--tenant")
+    assert "no record" not in spillway(*add, "clinic").stderr
+    done = spillway(*add, "clinik")
+    assert "no record of any time is of this tenant" in done.stderr
+    assert len(control_records(here / "audit", ["hold"])) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "name one thing"),
         (("--tenant", "a", "--request", "b"), "name one thing"),
         (("--tenant", " "), "takes a name"),
+        (("--tenant", "SSN 219-09-9999"), "seems to hold ssn"),
+        (("--request", "219-09-9999"), "x-spillway-request-id"),
         (("--pseudonym", "4711"), "32 characters"),
         (("--subject", " "), "x-spillway-subject"),
     ],
@@ -244,11 +260,11 @@ def test_an_erasure_says_what_it_came_to_and_a_hold_blocks_it(here: Path) -> Non
         scope.pseudonym("name", "Ann Lee")
         maps.keep(scope, owner)
     dry = spillway("audit", "erase", "--tenant", "clinic", *REASON, "--dry-run", code=1)
-    assert "2 attempts, and 1 maps" in dry.stdout and hold in dry.stderr
+    assert "2 attempts, and 1 map of" in dry.stdout and hold in dry.stderr
     blocked = spillway("audit", "erase", "--tenant", "clinic", *REASON, "--json", code=1)
     assert json.loads(blocked.stdout) == {"erased": False, "hold": hold, "reason": "case 12/2026"}
     done = spillway("audit", "erase", "--tenant", "lab", *REASON)
-    assert done.stdout == "erased: 1 attempts with 3 captures, 1 data keys, 1 maps of pseudonyms\n"
+    assert done.stdout == "erased: 1 attempt with 3 captures, 1 data key, 1 map of pseudonyms\n"
     assert "nothing was kept of it" in spillway("audit", "erase", "--tenant", "lab", *REASON).stdout
     assert maps.known("b") == () and maps.known("a")
     spillway("audit", "hold", "release", hold, "--reason", "case closed")
@@ -274,7 +290,7 @@ def test_an_erasure_says_what_it_came_to_and_a_hold_blocks_it(here: Path) -> Non
 def test_a_hold_on_a_period_covers_what_fell_into_it(here: Path) -> None:
     spillway("audit", "hold", "add", "--from", "2020-01-01", "--to", "2020-12-31", *REASON)
     kept(here, "r1")
-    assert "1 attempts" in spillway("audit", "erase", "--request", "r1", *REASON).stdout
+    assert "1 attempt " in spillway("audit", "erase", "--request", "r1", *REASON).stdout
     kept(here, "r2")
     spillway("audit", "hold", "add", "--from", "2020-01-01", *REASON)
     assert "legal hold" in spillway("audit", "erase", "--request", "r2", *REASON, code=1).stderr
@@ -306,7 +322,7 @@ def test_nothing_is_held_or_erased_while_something_else_is_removed(here: Path, m
         )
         assert "did not come to its end" in spillway("audit", "erase", "--request", "r1", *REASON, code=1).stderr
     assert not control_records(here / "audit", ["hold", "erased"])
-    assert "1 attempts" in spillway("audit", "erase", "--request", "r1", *REASON).stdout
+    assert "1 attempt " in spillway("audit", "erase", "--request", "r1", *REASON).stdout
 
 
 def test_a_step_whose_record_cannot_be_made_is_not_taken(here: Path) -> None:

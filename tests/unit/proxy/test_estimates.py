@@ -11,7 +11,7 @@ from engines import anthropic, openai
 from engines.model import Operation, Request, Target, Usage
 from engines.rates import ADDED_TOKENS, Price, priced, upper_bound
 from engines.tokens import Tokens
-from proxy.estimates import IMAGE_TOKENS, PROMPT_LIMIT, images, prompt_text, used
+from proxy.estimates import IMAGE_TOKENS, PROMPT_LIMIT, Counts, images, prompt_text, used
 from proxy.session import KEPT_LIMIT, StreamSession
 
 CLOUD = Target("sky/gpt-5", "sky", "openai", "gpt-5", "cloud", (), frozenset())
@@ -26,10 +26,16 @@ class Words:
     def count(self, text: str, encoding: str) -> int | None:
         return len(text.split())
 
+    def has(self, encoding: str) -> bool:
+        return True
+
 
 class Absent:
     def count(self, text: str, encoding: str) -> int | None:
         return None
+
+    def has(self, encoding: str) -> bool:
+        return False
 
 
 def request_of(body: dict[str, Any], dialect: Any = openai.DIALECT) -> Request:
@@ -128,9 +134,20 @@ def test_law_03_an_estimate_costs_no_more_than_what_was_held(raw: bytes, counter
 def test_local_answers_are_a_token_for_four_bytes() -> None:
     request = chat()
     live = session(request, delta("x" * 40))
-    assert used(request, HERE, live, 1_000, Words()) == Usage(
-        input=len(request.raw) // 4, output=10, quality="estimated"
-    )
+    expected = Usage(input=len(request.raw) // 4, output=10, quality="estimated")
+    assert used(request, HERE, live, 1_000, None) == used(request, HERE, live, 1_000, Absent()) == expected
+
+
+def test_local_answers_are_counted_where_the_counter_is_loaded_anyway() -> None:
+    """Three words of a prompt and its role, four more for a message; the engine's own count comes first."""
+    request = chat()
+    live = session(request, delta("a b c ") + delta("d e"))
+    assert used(request, HERE, live, 1_000, Words()) == Usage(input=8, output=5, quality="estimated")
+    assert used(request, HERE, live, 3, Words()).output == 3
+    counts = Counts(prompt=12, output=7, looked_at=9)
+    assert used(request, HERE, live, 1_000, Words(), counts) == Usage(input=12, output=7, quality="estimated")
+    tokens = Tokens()
+    assert used(request, HERE, live, 1_000, tokens).output == 3 and not tokens._asked  # nothing is loaded for it
 
 
 def test_what_is_kept_of_an_answer_is_bounded_and_scaled() -> None:
@@ -184,3 +201,27 @@ def test_by_the_real_encoding() -> None:
     tokens.load("o200k_base")
     request = chat()
     assert used(request, CLOUD, session(request, delta(TEXT)), 100, tokens).output == 10
+
+
+def test_what_an_engine_counted_stands_for_the_whole_answer_within_its_limit() -> None:
+    """Of a long answer the first part was counted; more than was asked for cannot have come, and what was said stands."""
+    request = chat()
+    live = session(request, delta("x" * KEPT_LIMIT) + delta("y" * KEPT_LIMIT))
+    counts = Counts(prompt=12, output=1_000, looked_at=KEPT_LIMIT)
+    assert used(request, HERE, live, 10**6, None, counts) == Usage(input=12, output=2_000, quality="estimated")
+    assert used(request, HERE, live, 1_500, None, counts).output == 1_500
+    no_prompt = Counts(output=1_000, looked_at=KEPT_LIMIT)
+    assert used(request, HERE, live, 10**6, None, no_prompt).input == len(request.raw) // 4
+    live.usage = Usage(input=9, cache_read=3, output=2_100)
+    kept = Usage(input=9, cache_read=3, output=2_100, quality="estimated")
+    assert used(request, HERE, live, 10**6, None, counts) == kept
+    nothing = session(request, b"")
+    assert used(request, HERE, nothing, 100, None, Counts(prompt=12, output=0)) == Usage(input=12, quality="estimated")
+
+
+def test_what_a_local_engine_said_before_it_was_left_is_kept_and_the_rest_is_a_token_for_four_bytes() -> None:
+    request = chat()
+    live = session(request, delta("x" * 40))
+    live.usage = Usage(input=9, cache_read=3, output=2)
+    expected = Usage(input=9, cache_read=3, output=10, quality="estimated")
+    assert used(request, HERE, live, 1_000, Absent()) == expected

@@ -91,3 +91,14 @@ def test_a_page_with_too_many_lines_sums_the_rest(monkeypatch: pytest.MonkeyPatc
     table = page[page.index('<table id="lines"') :]
     assert table.count('<tr class="usage">') == 4 and "3 further lines" in table
     assert ">$6.00<" in table and "team 2" not in table  # 1 + 2 + 3
+
+
+def test_tokens_of_the_page_are_those_of_the_table() -> None:
+    """Tokens written to a cache are a column of their own, as in the terminal and in CSV."""
+    page = spend_page(made("team", outcome("a", at=START + HOUR, input=207, cache_write_5m=100)), made("day"), [])
+    assert re.search(r'data-name="tokens in">207<', page) and re.search(r'data-name="written">100<', page)
+    rows = [
+        re.sub(r'colspan="(\d+)"', "", row)
+        for row in re.findall(r"<tr.*?</tr>", page[page.index('id="lines"') :], re.S)
+    ]
+    assert len({len(re.findall(r"<t[dh]", row)) for row in rows}) == 1

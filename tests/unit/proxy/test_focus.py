@@ -263,6 +263,34 @@ def test_effective_cost_is_what_spend_says_was_spent(here: Path) -> None:
     )  # days are rounded to the pico-dollar each
 
 
+def test_in_the_month_in_which_the_ledger_begins_effective_cost_is_what_spend_says(here: Path) -> None:
+    """It begins at half past ten in the morning of the 20th: what own engines cost before is in neither."""
+    began = AT + 19 * DAY + 10 * 3_600 * SECOND + 30 * 60 * SECOND
+    served(
+        here,
+        [
+            outcome(
+                "a",
+                at=began + 60 * SECOND,
+                target="gpu/llama",
+                boundary="local",
+                connect_us=10,
+                total_us=60 * SECOND + 10,
+            )
+        ],
+    )
+    spend = CliRunner().invoke(
+        app, ["spend", "--from", "2026-10-01", "--to", "2026-10-31", "--json"], catch_exceptions=False
+    )
+    found = json.loads(spend.stdout)
+    (pool,) = found["pools"]
+    assert pool["period_us"] == AT + 31 * DAY - began
+    assert any("counted from 2026-10-20 10:30:00Z on, where the ledger begins" in note for note in found["notes"])
+    rows = rows_of(export())
+    assert abs(total(rows, "EffectiveCost") - Decimal(found["total"]["spent"]) / DOLLAR) < Decimal("1e-9")
+    assert [row for row in rows if row["SkuMeter"] in ("Input Tokens", "Output Tokens", "Engine Time")]
+
+
 def test_as_parquet(here: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     served(here, october())

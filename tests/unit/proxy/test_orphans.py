@@ -46,3 +46,24 @@ def test_law_03_13_their_logs_are_settled_and_only_open_attempts_stay_held(tmp_p
         Journal.open(logs / "slot-4", origin="i/slot-4", key=key)
     other.close()
     store.close()
+
+
+def test_law_03_after_the_loss_of_the_file_all_logs_count_before_anybody_is_granted(tmp_path: Path) -> None:
+    """Also that of a slot that starts: another worker would be granted what it spent, until it has read its log."""
+    logs = tmp_path / "audit"
+    key = load_or_create_key(logs / "key")
+    labels = (f"org|{ORG[1]}",)
+    for slot, cost in (("slot-0", 100), ("slot-1", 200), ("slot-2", 300)):
+        journal = Journal.open(logs / slot, origin=f"i/{slot}", key=key)
+        for record in (decision("a", hold=400, scopes=labels), outcome("a", hold=400, cost=cost, scopes=labels)):
+            journal.append(record)
+        journal.append(decision("b", hold=7, scopes=labels))
+        journal.close()
+    store = SQLiteBudgets(tmp_path / "budgets.db")
+    assert settle_orphans(store, logs, ["slot-0", "slot-1"]) == ["slot-0", "slot-1", "slot-2"]
+    assert store.usage([ORG]) == [(600, 21)]
+    assert store.grant("slot-1", [Ask(ORG, 1_000, 380, 380)])[0].amount == 0
+    assert settle_orphans(store, logs, ["slot-0", "slot-1"]) == [
+        "slot-2"
+    ]  # which still holds what nobody knows the cost of
+    store.close()

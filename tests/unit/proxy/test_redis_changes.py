@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from redis_server import RedisServer, redis_server, tcp_relay
-from redis_stores import ORG, PAST, after_pause, grant, lost, redis_stores, start
+from redis_stores import ORG, PAST, after_pause, eventually, grant, lost, redis_stores, start
 
 from policies.budgets import StoreFailed, StoreLost
 from proxy.state.redis import RedisBudgets
@@ -104,8 +104,9 @@ def test_law_03_a_promoted_replica_that_lacks_the_last_writes(
     ):
         replica.follow(master, stream.port)
         store, other = made(relay.url, "a"), made(relay.url, "b")
-        grant(store, "a", ORG, 100, 30)
-        other.give_back("b", {ORG: grant(other, "b", ORG, 100, 1)})  # the replica knows both
+        eventually(store, ORG, 100, "a", 30)
+        eventually(other, ORG, 100, "b", 1)  # the replica knows both
+        other.give_back("b", {ORG: 1})
         replica.follow(master, stream.port)
         stream.swallow = True
         store.account("a", 1, {ORG: 25})
@@ -287,7 +288,7 @@ def test_law_03_a_new_slot_is_known_to_a_replica_before_it_gets_anything(
                 grant(made(master.url, "a"), "a", ORG, 100, 1)
         replica.thaw()
         store = made(master.url, "a")
-        assert grant(store, "a", ORG, 100, 1) == 1
+        eventually(store, ORG, 100, "a", 1)
         assert replica.client().zscore("{spillway}:roster", "a") is not None
         assert grant(store, "a", ORG, 100, 1) == 1
 

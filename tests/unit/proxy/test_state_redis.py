@@ -224,7 +224,7 @@ def relay(clean: RedisServer) -> Iterator[TcpRelay]:
 
 def test_law_03_no_answer_is_not_no(clean: RedisServer, relay: TcpRelay, made: Callable[..., RedisBudgets]) -> None:
     """The server did what was asked; nobody heard.  Each call can be put right, and nothing counts twice."""
-    store, watch = made(relay.url, "a"), made(clean.url)
+    store, watch = made(relay.url, "a", patience=0.5), made(clean.url)
 
     def unheard(call: Callable[[], object]) -> None:
         relay.swallow = True
@@ -269,8 +269,11 @@ def test_law_03_what_a_lost_connection_left_behind_is_refused(store: RedisBudget
     assert store.accounted("a") == 0
 
 
-def test_a_frozen_server_fails_and_answers_again(own: RedisServer, made: Callable[..., RedisBudgets]) -> None:
-    store = made(own.url, "a")
+def test_a_frozen_server_fails_and_answers_again(
+    own: RedisServer, made: Callable[..., RedisBudgets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.state.redis.PAUSE", 60.0)
+    store = made(own.url, "a", patience=0.5)
     grant(store, "a", ORG, 100, 60)
     own.freeze()
     with pytest.raises(StoreUnsure):

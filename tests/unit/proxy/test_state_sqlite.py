@@ -219,5 +219,10 @@ def test_an_amount_beyond_64_bits_fails_and_changes_nothing(store: SQLiteBudgets
 def test_a_file_that_is_no_database_fails(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to be looked at" * 100)
-    with pytest.raises(StoreFailed):
-        SQLiteBudgets(path)
+    store = SQLiteBudgets(path)  # a worker starts all the same
+    for _ in range(2):
+        with pytest.raises(StoreFailed, match=r"budgets\.db is damaged; stop Spillway and remove budgets\.db\*"):
+            store.accounted("a")
+    path.unlink()
+    assert store.accounted("a") == -1
+    store.close()

@@ -1,0 +1,203 @@
+"""Tokens that a local engine did not say: it is asked to count them, off the path.
+
+An attempt that ended without usage (its client left, its stream broke after the commit, its engine sends none) waits here
+until the engine that answered has counted its prompt and what came of its answer with its own tokenizer.  Then it is
+settled and recorded once, as every attempt is: its hold stands meanwhile, so the limit does (law 3), and one attempt stays
+one line (law 4).  After a crash meanwhile it is `interrupted`, as any attempt that had not ended; it waits no longer than
+local requests may run ahead of their records anyway (law 13).
+
+Text goes to the very replica that wrote it, and is taken along for that long only.  Whatever hinders the count (the engine
+is down, or slow, or has no such endpoint, too much waits already) leaves the estimate that there would be without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from compliance.model import LOCAL
+from engines.errors import EngineError
+from engines.kinds import Tokenizer, kind
+from engines.model import Operation, Target, TokenCount
+from engines.transport import Transport
+from policies.budgets import Hold
+from proxy.addressing import Address
+from proxy.estimates import Counts, counted_by_text
+from proxy.exchange import Attempt, Exchange
+from proxy.faults import describe
+from proxy.session import KEPT_LIMIT, Session
+
+log = logging.getLogger("spillway")
+
+PATIENCE = 1.0
+"""Seconds that an attempt waits for its count, its turn included."""
+AT_ONCE = 8
+"""Attempts of one worker that are counted at a time."""
+MAX_WAITING = 256
+"""Attempts that wait; past it, and past `MAX_BYTES`, what comes is settled at once by the estimate."""
+MAX_BYTES = 32 * 1024 * 1024
+"""Of the requests of all that wait."""
+MAX_PROMPT = 1024 * 1024
+"""Bytes of a request whose prompt is counted; one that is longer is not taken."""
+ANSWER_LIMIT = 16 * 1024 * 1024
+"""Bytes of an engine's count: some list every token."""
+
+Finish = Callable[[Exchange, Attempt, Hold | None, Session, Counts], None]
+"""Settles and records an attempt; never waits."""
+_Count = TokenCount | list[Any]
+
+
+class _Waiting:
+    """One attempt, and what is known of it so far."""
+
+    __slots__ = (
+        "address",
+        "attempt",
+        "body",
+        "exchange",
+        "hold",
+        "looked_at",
+        "origin",
+        "output",
+        "prompt",
+        "session",
+        "tokenizer",
+    )
+
+    def __init__(
+        self, exchange: Exchange, attempt: Attempt, session: Session, hold: Hold | None, address: Address, tokenizer: Tokenizer,
+        origin: str, body: bytes,
+    ) -> None:  # fmt: skip
+        self.exchange = exchange
+        self.attempt = attempt
+        self.session = session
+        self.hold = hold
+        self.address = address
+        self.tokenizer = tokenizer
+        self.origin = origin
+        self.body = body
+        self.prompt: int | None = None
+        self.output: int | None = None
+        self.looked_at = 0  # characters that `output` is of
+
+
+class Counting:
+    """One worker's questions to its engines' tokenizers."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: Transport, finish: Finish, *, asks: bool = True
+    ) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._finish = finish
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[asyncio.Task[None], _Waiting] = {}
+        self._bytes = 0
+        self._asks = asks  # False: nothing is taken
+
+    @property
+    def waiting(self) -> int:
+        """Attempts that are not settled yet."""
+        return len(self._tasks)
+
+    def take(
+        self, exchange: Exchange, attempt: Attempt, session: Session, hold: Hold | None, address: Address, origin: str, body: bytes
+    ) -> bool:  # fmt: skip
+        """Shall this attempt, which is over, wait for its count?  True: it is settled and recorded from here.
+
+        `body` is what the engine at `origin` got.  Not taken is what another attempt may follow: lines of one request
+        stand in the order of their attempts.
+        """
+        if session.usage is not None and session.usage_final:
+            return False
+        tokenizer = tokenizer_of(attempt.target)
+        request = exchange.request
+        if tokenizer is None or request is None or request.operation is not Operation.CHAT or attempt.scope is not None:
+            return False
+        last = attempt.committed or attempt.ending == "abandoned"
+        if not last or not attempt.billable or len(body) > MAX_PROMPT:
+            return False
+        if not self._asks or len(self._tasks) >= MAX_WAITING or self._bytes + len(body) > MAX_BYTES:
+            return False
+        waiting = _Waiting(exchange, attempt, session, hold, address, tokenizer, origin, body)
+        task = self._loop.create_task(self._count(waiting))
+        self._tasks[task] = waiting
+        self._bytes += len(body)
+        task.add_done_callback(self._end)
+        return True
+
+    async def close(self, seconds: float = PATIENCE) -> None:
+        """Settle and record all that waits, after so many seconds without its count."""
+        self._asks = False
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks), timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Whatever became of the count, also where it never began."""
+        waiting = self._tasks.pop(task)
+        self._bytes -= len(waiting.body)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("unforeseen while tokens were counted: %s", describe(error))
+        counts = Counts(waiting.prompt, waiting.output, waiting.looked_at)
+        self._finish(waiting.exchange, waiting.attempt, waiting.hold, waiting.session, counts)
+
+    async def _count(self, waiting: _Waiting) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE), self._turns:
+                waiting.output = await self._output(waiting)
+                if waiting.session.usage is None:
+                    waiting.prompt = await self._prompt(waiting)
+        except (EngineError, TimeoutError):
+            pass  # what was counted counts
+
+    async def _output(self, waiting: _Waiting) -> int | None:
+        text = "".join(waiting.session.kept or ())[:KEPT_LIMIT]  # the last piece may be long
+        waiting.looked_at = len(text)
+        if not text:
+            return 0
+        text = text.encode("utf-8", "replace").decode()  # half of a pair is no UTF-8
+        tokenizer = waiting.tokenizer
+        question = {"model": waiting.address.target.model, tokenizer.text: text, **tokenizer.more}
+        return await self._ask(waiting, tokenizer.path, msgspec.json.encode(question), tokenizer.count)
+
+    async def _prompt(self, waiting: _Waiting) -> int | None:
+        request, tokenizer = waiting.exchange.request, waiting.tokenizer
+        if request is None or not counted_by_text(request):
+            return None
+        body = waiting.body
+        if tokenizer.prompt_fields is not None:
+            sent = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            chosen: dict[str, Any] = {name: sent[name] for name in tokenizer.prompt_fields if name in sent}
+            body = msgspec.json.encode({"model": waiting.address.target.model, **chosen})
+        return await self._ask(waiting, tokenizer.prompt_path, body, tokenizer.prompt_count)
+
+    async def _ask(self, waiting: _Waiting, path: str, body: bytes, field: str) -> int | None:
+        address = waiting.address
+        status, _, answer = await self._transport.fetch(
+            address.target, waiting.origin, b"POST", path.encode(), address.headers, body, timeout=PATIENCE, limit=ANSWER_LIMIT
+        )  # fmt: skip
+        return _number(answer, field) if status == 200 else None
+
+
+def tokenizer_of(target: Target) -> Tokenizer | None:
+    """What can count for this target; None: nothing may or can."""
+    return kind(target.kind).tokenizer if target.boundary == LOCAL else None
+
+
+def _number(answer: bytes, field: str) -> int | None:
+    """The count in an engine's answer; None where there is none that can be believed."""
+    try:
+        found = msgspec.json.decode(answer, type=dict[str, msgspec.Raw]).get(field)
+        counted = None if found is None else msgspec.json.decode(found, type=_Count)
+    except msgspec.DecodeError:  # of which a value out of bounds is one
+        return None
+    return len(counted) if isinstance(counted, list) else counted
