@@ -154,7 +154,7 @@ def _write_pack(
     named = {policy for slot in slots for policy in slot.policies}
     for hash_ in sorted(named):
         content = policy(hash_)
-        if content is not None and hashlib.sha256(content).hexdigest()[:16] == hash_:
+        if content is not None and hashlib.sha256(content).hexdigest()[:32] == hash_:
             (part / "policies" / f"{hash_}.json").write_bytes(content)
     name = f"{done[0].origin.rpartition('/')[0]}/evidence"
     (part / "pack.pub").write_text(checkpoints.verifier_key(name, key.public_key()) + "\n")

@@ -110,6 +110,7 @@ class Journal:
         self._last_kind = ""
         self._open: dict[tuple[str, int], int] = {}  # decisions without an outcome -> seq, oldest first
         self.cut_bytes = 0
+        self.unsigned = 0  # records that were taken over and that no checkpoint had covered
         self.interrupted: list[Decision] = []
         self.clean = True  # the last writer stopped cleanly
         self.dropped = 0  # refusals that were not recorded, because the disk was full for long
@@ -150,6 +151,7 @@ class Journal:
         found = Recovery(self.directory, self.origin, self._key.public_key())
         self._frontier, self._checkpointed, self._last_kind = found.frontier, found.checkpointed, found.last_kind
         self._last_at, self.cut_bytes, self.clean = found.last_at, found.cut_bytes, found.clean
+        self.unsigned = found.unsigned
         self._written_at = self._last_at
         self.next_seq = self._frontier.size
         self.durable_seq = self.next_seq - 1

@@ -170,7 +170,9 @@ def _read_key(path: Path) -> bytes:
             others = os.fstat(file.fileno()).st_mode & 0o077
             key = base64.b64decode(file.read(LONGEST_BLOB), validate=False)
     except FileNotFoundError:
-        raise MasterKeyFailed(f"there is no master key in {path}; make one with `spillway vault init`") from None
+        raise MasterKeyFailed(
+            f"there is no master key in {path}; restore your copy of it, or make the first one with `spillway vault init`"
+        ) from None
     except (OSError, ValueError) as error:
         raise MasterKeyFailed(f"the master key in {path} cannot be read: {type(error).__name__}") from None
     if others:

@@ -158,6 +158,7 @@ class Started(Record, kw_only=True):
     policy: str
     seq: int = -1
     slot: str
+    unsigned: int = 0  # records before this one that no checkpoint covered: a crash leaves a second of them
     version: str
 
 

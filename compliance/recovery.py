@@ -55,6 +55,7 @@ class Recovery:
         promised = max(self.checkpointed, self._signed.size)
         if there < promised:
             raise JournalDamaged(f"the log has {there} records, its checkpoint says {promised}")
+        self.unsigned = there - self._signed.size  # records that no checkpoint covers: taken over as they stand
         self.clean = self.last_kind in ("stopped", "")  # the last writer stopped, or there was none
         self.interrupted = self._without_outcome(mark["oldest_open"])
         self.segment = found[-1] if found and not found[-1].sealed else None  # the open one, which goes on

@@ -269,5 +269,8 @@ class Fixed(Ruling):
 
 
 def policy_hash(material: bytes) -> str:
-    """Names a policy in records and headers: the first 16 hex digits of its SHA-256."""
-    return hashlib.sha256(material).hexdigest()[:16]
+    """Names a policy in records and headers: the first 32 hex digits of its SHA-256.
+
+    So many that nobody can make two policies of one name, run one and show the other.
+    """
+    return hashlib.sha256(material).hexdigest()[:32]

@@ -182,6 +182,11 @@ class Vault:
 
     # --- reading ----------------------------------------------------------------------------------------------
 
+    def empty(self) -> bool:
+        """Is nothing here that the master key would open?"""
+        with self._lock, self._failing():
+            return self._db.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is None
+
     def items(self, scope: str, value: str) -> list[Item]:
         """What is held under a subject's pseudonym, a tenant or a request id, by name, the oldest first."""
         with self._lock, self._failing():

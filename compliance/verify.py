@@ -551,7 +551,7 @@ def _verify_pack(path: Path, brought: _Brought) -> Report:
         _check_removed(report)
         # P8b. the policies
         for policy in sorted((path / "policies").glob("*")):
-            if hashlib.sha256(policy.read_bytes()).hexdigest()[:16] != policy.stem:
+            if hashlib.sha256(policy.read_bytes()).hexdigest()[:32] != policy.stem:
                 raise Broken(f"policies/{policy.name}: is not the policy of that hash")
             pack.policies.append(policy.stem)
         pack.policies_missing = sorted(named - set(pack.policies))

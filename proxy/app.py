@@ -593,7 +593,7 @@ async def _recover(
         Started(
             actor=account(), at=_now(), config=stamped.config, cut_bytes=journal.cut_bytes, detectors=stamped.detectors,
             instance=journal.origin, interrupted=len(interrupted),
-            lost_window_us=journal.may_miss, pid=os.getpid(), policy=settings.policy_hash, slot=slot, version=version(),
+            lost_window_us=journal.may_miss, pid=os.getpid(), policy=settings.policy_hash, slot=slot, unsigned=journal.unsigned, version=version(),
         )
     )  # fmt: skip
     changed = _policy_change(settings, stamped) if slot == FIRST_SLOT else None

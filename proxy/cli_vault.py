@@ -46,13 +46,20 @@ def vault_init(config: ConfigOption = None, state_dir: StateOption = None) -> No
     """Make the master key where a file holds it, and try it; where a service keeps it, try that."""
     from compliance.masterkeys import MasterKeyFailed, create_key
     from compliance.sealing import new_key
-    from proxy.vaulting import master_key, master_path
+    from proxy.vaulting import master_key, master_path, vault_path
 
     settings = located(config, state_dir)
     part = settings.audit.captures
     try:
         if part is None or part.kms is None:
             path = master_path(settings)
+            full, why = _from_vault(settings, lambda vault: [not vault.empty()], needs_key=False)
+            if not path.exists() and (any(full) or (why and not full and vault_path(settings).exists())):
+                fail(
+                    f"{path} is not there, and captures are kept under it: restore your copy; another key opens none of them"
+                    f" (to give them up, remove {vault_path(settings)} first)",
+                    1,
+                )
             made = create_key(path)
             say(
                 f"{'made' if made else 'there is'} the master key {path}; keep a copy where the captures are not", "dim"

@@ -40,7 +40,7 @@ AT_ONCE = 8
 MAX_WAITING = 256
 """Attempts that wait; past it, and past `MAX_BYTES`, what comes is settled at once by the estimate."""
 MAX_BYTES = 32 * 1024 * 1024
-"""Of the requests of all that wait."""
+"""Of the requests and answers of all that wait."""
 MAX_PROMPT = 1024 * 1024
 """Bytes of a request whose prompt is counted; one that is longer is not taken."""
 ANSWER_LIMIT = 16 * 1024 * 1024
@@ -70,7 +70,7 @@ class _Waiting:
 
     def __init__(
         self, exchange: Exchange, attempt: Attempt, session: Session, hold: Hold | None, address: Address, tokenizer: Tokenizer,
-        origin: str, body: bytes,
+        origin: str, body: bytes, size: int,
     ) -> None:  # fmt: skip
         self.exchange = exchange
         self.attempt = attempt
@@ -80,6 +80,7 @@ class _Waiting:
         self.tokenizer = tokenizer
         self.origin = origin
         self.body = body
+        self.size = size  # of what is held in memory, about
         self.prompt: int | None = None
         self.output: int | None = None
         self.looked_at = 0  # characters that `output` is of
@@ -121,12 +122,13 @@ class Counting:
         last = attempt.committed or attempt.ending == "abandoned"
         if not last or not attempt.billable or len(body) > MAX_PROMPT:
             return False
-        if not self._asks or len(self._tasks) >= MAX_WAITING or self._bytes + len(body) > MAX_BYTES:
+        size = len(body) + (KEPT_LIMIT if session.streamed else attempt.bytes_in)
+        if not self._asks or len(self._tasks) >= MAX_WAITING or self._bytes + size > MAX_BYTES:
             return False
-        waiting = _Waiting(exchange, attempt, session, hold, address, tokenizer, origin, body)
+        waiting = _Waiting(exchange, attempt, session, hold, address, tokenizer, origin, body, size)
         task = self._loop.create_task(self._count(waiting))
         self._tasks[task] = waiting
-        self._bytes += len(body)
+        self._bytes += size
         task.add_done_callback(self._end)
         return True
 
@@ -143,7 +145,7 @@ class Counting:
     def _end(self, task: asyncio.Task[None]) -> None:
         """Whatever became of the count, also where it never began."""
         waiting = self._tasks.pop(task)
-        self._bytes -= len(waiting.body)
+        self._bytes -= waiting.size
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("unforeseen while tokens were counted: %s", describe(error))

@@ -20,6 +20,7 @@ from proxy.auth import Principal
 from proxy.surfaces import Surface
 
 if TYPE_CHECKING:
+    from engines.rates import Price
     from proxy.steering import Steered
 
 Header = tuple[bytes, bytes]
@@ -84,8 +85,8 @@ class Attempt:
     """One target tried.  Times are microseconds since the exchange's start; 0: it did not come to that."""
 
     __slots__ = (
-        "answer_findings", "billable", "bytes_in", "capture", "committed", "connect_us", "cost", "ending", "error", "first_us", "hold",
-        "index", "price", "recorded", "redacted", "scope", "scopes", "started_us", "status", "target", "total_us", "usage", "verdict",
+        "answer_findings", "billable", "bytes_in", "capture", "charged", "committed", "connect_us", "cost", "ending", "error", "first_us",
+        "hold", "index", "price", "recorded", "redacted", "scope", "scopes", "started_us", "status", "target", "total_us", "usage", "verdict",
     )  # fmt: skip
 
     def __init__(self, index: int, target: Target, started_us: int, verdict: Verdict) -> None:
@@ -103,6 +104,7 @@ class Attempt:
         self.usage: Usage | None = None
         self.cost = 0
         self.price = ""
+        self.charged: Price | None = None  # by which its hold was reckoned: it holds until the attempt is over
         self.hold = 0
         self.scopes: tuple[str, ...] = ()
         self.bytes_in = 0

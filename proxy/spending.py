@@ -130,6 +130,7 @@ class Spending:
         if price is None and not local:
             raise OutOfBudget("no_eligible_target", f"{target.name} has no price.")
         attempt.price = LOCAL_PRICE if price is None else price.id
+        attempt.charged = price
         if self._leases is None:
             return None
         most = self._most_output(request, target, price)
@@ -162,7 +163,7 @@ class Spending:
         """Meter the attempt, price it, and give back what it did not use.  Never waits."""
         request = exchange.request
         assert request is not None
-        price = self._charged(attempt.target, request) if attempt.target.boundary != LOCAL else None
+        price = attempt.charged
         if session is not None and attempt.billable:
             most = self._most_output(request, attempt.target, price)
             attempt.usage = used(request, attempt.target, session, most, self._counter, counts)
@@ -222,6 +223,8 @@ def _out_of(spent: BudgetExceeded) -> OutOfBudget:
         return OutOfBudget("budget_exceeded", f"This request could pass the limit: {spent}.{hint}", spent)
     limit = f"{spent.limit:,} {UNITS[spent.budget.unit]} {'in any' if spent.budget.window.startswith('r') else 'a'}"
     words = f"This request could pass the limit of {scope}: {limit} {window.removeprefix('rolling ')}."
+    if spent.budget.unit == TOKENS:
+        words = f"{words[:-1]}, and may use {spent.amount:,}."
     if not spent.budget.is_rate:
         return OutOfBudget("budget_exceeded", words, spent)
     hint = " A smaller max_tokens holds less of it." if spent.budget.unit == TOKENS else ""

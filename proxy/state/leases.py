@@ -98,6 +98,7 @@ class BudgetExceeded(Exception):
         which = f"the {share.account[0]} budget of {share.account[1]}"
         lacks = f"more than the whole of {which}" if left is None else f"too little is left of {which}"
         super().__init__(lacks)
+        self.amount = amount
         self.soon = amount <= share.limit - share.settled  # what others hold is enough: it may be free in a moment
         self.account = share.account
         self.limit = share.limit

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -226,6 +227,32 @@ async def test_law_03_what_is_held_is_for_the_request_as_it_is_sent(tmp_path: Pa
     assert len(received.body) > len(text) + 2_000
     (decided,) = records(tmp_path, Decision)
     assert decided.hold >= len(received.body) * 10_000_000 + 50 * 100_000_000
+
+
+async def test_law_03_an_attempt_over_midnight_costs_what_it_was_held_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dearer price that begins meanwhile is that of the next attempt."""
+    clock = SimpleNamespace(time=time.time, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr("proxy.spending.time", clock)
+    days = [time.strftime("%Y-%m-%d", time.gmtime(time.time() + ahead * 86_400)) for ahead in (-1, 1)]
+
+    async def over_midnight(received: Received, play: Play) -> None:
+        clock.time = lambda: time.time() + 86_400
+        await play.send(json_answer(completion()))
+
+    async with ScriptedEngine(over_midnight) as sky:
+        whole = config(sky.url, [{"limit": "$10"}])
+        prices = [
+            {"from": days[0], "input": "$10/M", "output": "$10/M"},
+            {"from": days[1], "input": "$900/M", "output": "$900/M"},
+        ]
+        whole["prices"] = {"sky/m": prices}
+        async with running(whole, tmp_path, environ={"K": "x"}) as spillway:
+            for _ in range(2):
+                assert (await said(spillway.port)).status == 200
+    costs = [one.cost for one in records(tmp_path, Outcome)]
+    assert costs == [9 * 10_000_000, 9 * 900_000_000]
 
 
 async def test_law_03_what_is_billed_by_the_call_has_no_price_of_tokens(tmp_path: Path) -> None:

@@ -372,8 +372,8 @@ async def test_with_no_tokenizer_wanted_no_engine_is_asked(tmp_path: Path) -> No
     assert outcome.output == ROUGH and [request.path for request in home.requests] == [PATH]
 
 
-async def test_of_a_long_answer_the_first_part_is_asked_about(tmp_path: Path) -> None:
-    """A single piece of a megabyte; 64 Ki characters of it are counted."""
+async def test_of_a_long_answer_the_first_part_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single piece of a megabyte; 64 Ki characters of it are counted.  What is larger than memory has room for is not."""
     answer = completion("word " * 200_000)
     del answer["usage"]
 
@@ -385,6 +385,11 @@ async def test_of_a_long_answer_the_first_part_is_asked_about(tmp_path: Path) ->
         (outcome,) = await recorded(spillway, tmp_path)
     (question,) = [r.json() for r in home.requests if r.path in TOKENIZERS and "prompt" in r.json()]
     assert len(question["prompt"]) == 64 * 1024
+    monkeypatch.setattr("proxy.counting.MAX_BYTES", 1_000_000)
+    async with ScriptedEngine(script, counts=True) as home, running(config(home.url), tmp_path / "b") as spillway:
+        assert (await ask(spillway.port, PATH, CHAT)).status == 200
+        await recorded(spillway, tmp_path / "b")
+    assert [request.path for request in home.requests] == [PATH]
     assert 128_000 >= outcome.output > 127_000  # what a model may write where nobody says: 200,000 is more
 
 

@@ -333,3 +333,17 @@ def test_a_step_whose_record_cannot_be_made_is_not_taken(here: Path) -> None:
     (here / "audit" / "key").chmod(0o644)
     done = spillway("vault", "read", opening, "--as", "alice.key", code=1)
     assert done.stdout == "" and "no record of it can be made" in done.stderr
+
+
+def test_no_new_master_key_is_made_over_captures_of_another(here: Path) -> None:
+    """Whoever lost the file would make one, and capture on under it, while nothing of before can be read."""
+    key = here / "state" / "vault.key"
+    kept(here, "r1")
+    spillway("vault", "init")
+    lost = key.read_bytes()
+    key.unlink()
+    assert "restore your copy" in spillway("vault", "init", code=1).stderr
+    assert not key.exists()
+    key.write_bytes(lost)
+    key.chmod(0o600)
+    assert "works" in spillway("vault", "init").stdout
