@@ -165,15 +165,17 @@ def _of_rule(settings: Settings, part: RulePart, model: str, seed: int) -> Itera
 
 
 class Promises:
-    """What the rules say of a finding alone, whatever text it is in."""
+    """What the rules say of a finding alone, whatever else is in its text; but for whether that speaks of health, as `MRN`
+    does by itself: rules for `phi` go by it."""
 
     def __init__(self, explainer: Explainer) -> None:
         self._explainer = explainer
+        self._health: dict[tuple[str, ...], bool] = {}  # the same text goes through every surface and model
 
     def of(self, canary: Canary) -> Result:
         """The promise of a canary: a result in which nothing has happened yet."""
         findings = (Finding(canary.finding, "", 0, 0),) if canary.finding else ()
-        health = FAMILY.get(canary.finding) == "context"
+        health = FAMILY.get(canary.finding) == "context" or self._speaks_of_health(canary)
         ruling = self._explainer.judge(findings, canary.principal, canary.surface, canary.model, health=health)
         targets = self._explainer.targets(canary.model)
         verdicts = {name: ruling.on(labels) for name, (_, labels) in targets.items()}
@@ -193,6 +195,18 @@ class Promises:
             ),
             note=OTHER_RULE if canary.part == "rule" and canary.name not in decided else "",
         )
+
+    def _speaks_of_health(self, canary: Canary) -> bool:
+        if not canary.finding:
+            return False
+        key = (canary.part, canary.name, canary.finding, canary.principal.tenant or "")
+        if key not in self._health:
+            try:
+                row = self._explainer.explain(canary.surface, msgspec.json.encode(canary.body), canary.principal)
+                self._health[key] = bool(row["health_context"])
+            except Refusal:
+                return False
+        return self._health[key]
 
 
 class Dry:

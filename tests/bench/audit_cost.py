@@ -47,7 +47,7 @@ def decision(number: int, at: int, boundary: str) -> Decision:
     return Decision(
         action="keep_local" if local else "allow", actor="a1b2c3d4e5f60718", at=at, attempt=0, boundary=boundary, edits=(),
         findings=("ssn:1:messages[0].content", "name:2:messages[1].content") if local else (), hold=1_500_000_000, key="key_1a2b3c4d",
-        model="gpt-4o", operation="chat", organisation="acme", overflow="", policy="7c1ed6c607adac7449e36445801dba1849e36445801dba18", project="intake",
+        model="gpt-4o", operation="chat", organisation="acme", overflow="", policy="7c1ed6c607adac7449e36445801dba18", project="intake",
         request=f"5f0c9a1b2c3d{number:08x}", routing="r", rule="default", scopes=_SCOPES, stream=True, surface="openai.chat",
         target="gpu/llama-3.1-70b" if local else "sky/gpt-4o", team="cardiology", tenant="clinic", trace="",
         vetoes=("sky/gpt-4o:compliance",) if local else (),

@@ -15,7 +15,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DAY = 86_400 * 1_000_000
 BEGIN = 1_767_225_600 * 1_000_000  # 2026-01-01
 POLICY = b'{"a policy":"whole"}'
-POLICY_HASH = "7c1ed6c607adac7449e36445801dba1849e36445801dba18"
+POLICY_HASH = "7c1ed6c607adac7449e36445801dba18"
 RUNS = 5  # each ends with a checkpoint
 REQUESTS = 9  # of a run: a decision and an outcome each
 

@@ -172,3 +172,20 @@ def test_nobody_at_the_address_is_said_in_one_line(here: Path, arguments: tuple[
     assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
     (here / "spillway.yaml").write_text(CONFIG + f"keys: {{k: {{hash: 'sha256:{'0' * 64}'}}}}\n")
     assert "no key in force has this token" in canary("--live", "127.0.0.1:1", "--key", "spw_x").stderr
+
+
+def test_a_label_that_speaks_of_health_makes_phi_as_in_the_readme(here: Path) -> None:
+    """`MRN 0001` is health context by itself: what a rule redacts under an agreement is no broken promise."""
+    (here / "spillway.yaml").write_text(
+        CONFIG.partition("compliance:")[0]
+        + """\
+compliance:
+  tier: fast
+  rules:
+    - {name: secrets go nowhere, when: {found: [secret]}, action: block}
+    - {name: numbers of the state stay, when: {found: [ssn, passport, card]}, action: keep_local}
+    - {name: pseudonyms under the agreement, when: {found: [phi], target: {contract: [baa]}}, action: redact}
+"""
+    )
+    done = CliRunner().invoke(app, ["canary", "--seed", "7", "--model", "m"], catch_exceptions=False)
+    assert done.exit_code == 0 and "BROKEN" not in done.stdout, done.stdout
