@@ -6,15 +6,18 @@ It is a slot of its own beside the workers' (`cli`), so what is in force is read
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from compliance.journal import Journal, JournalError, JournalFailed, JournalLocked, load_or_create_key
+from compliance.records import Started
 from compliance.roster import RosterError, sign_roster
 from proxy.app import instance_name, signing_key_path
 from proxy.config import Settings
+from proxy.fingerprints import account
 
 SLOT = "cli"
 OPEN_SECONDS = 10.0
@@ -50,12 +53,23 @@ def pen(settings: Settings) -> Iterator[Pen]:
     except OSError as error:
         raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
     try:
+        if journal.unsigned:
+            Pen(journal).write(_taken_over(journal))
         yield Pen(journal)
     finally:
         with contextlib.suppress(JournalError):  # whoever wrote something was told already
             journal.close()
         with contextlib.suppress(RosterError, OSError):  # the supervisor tells it
             sign_roster(directory, instance_name(directory), key)
+
+
+def _taken_over(journal: Journal) -> Started:
+    """Each command signs what it wrote when it ends.  What stands there unsigned was left by one that was killed, or added
+    by somebody else who can write the file: from here on it is signed with the rest, so this record says how much it is."""
+    return Started(
+        actor=account(), at=time.time_ns() // 1000, cut_bytes=journal.cut_bytes, instance=journal.origin, interrupted=0,
+        lost_window_us=0, pid=os.getpid(), policy="", slot=SLOT, unsigned=journal.unsigned, version="",
+    )  # fmt: skip
 
 
 def _open(directory: Path, origin: str, key: Any) -> Journal:

@@ -65,6 +65,7 @@ class _Waiting:
         "output",
         "prompt",
         "session",
+        "size",
         "tokenizer",
     )
 

@@ -151,11 +151,12 @@ def policy(sources: Sources) -> Report:
             ),
             Section(
                 "Starts and stops",
-                ("time (UTC)", "account", "log", "what", "policy", "lost at most", "interrupted"),
+                ("time (UTC)", "account", "log", "what", "policy", "lost at most", "interrupted", "unsigned before"),
                 tuple(_start(row, record) for row, record in starts[-LISTED:]),
-                frozenset({5, 6}),
+                frozenset({5, 6, 7}),
                 "After a crash, local-only requests of the time named may be missing; what left is all there, and attempts that"
-                " were under way are recorded as interrupted."
+                " were under way are recorded as interrupted. Records that no checkpoint covered were signed with the rest from then"
+                " on: a killed writer leaves a second of them; more, or any after a clean stop, were added by somebody else."
                 + (f" The newest {LISTED} of {len(starts):,}." if len(starts) > LISTED else ""),
             ),
         ),
@@ -226,7 +227,7 @@ def _admin(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
 
 def _start(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
     if row.kind == "stopped":
-        return moment(row.at), "-", row.origin, "stopped", "-", "-", "-"
+        return moment(row.at), "-", row.origin, "stopped", "-", "-", "-", "-"
     window, broken = record["lost_window_us"], record["interrupted"]
     return (
         moment(row.at),
@@ -236,4 +237,5 @@ def _start(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
         row.policy,
         f"{window / 1000:g} ms" if window else "-",
         count(broken, "attempt") if broken else "-",
+        f"{record.get('unsigned', 0):,}" if record.get("unsigned") else "-",
     )

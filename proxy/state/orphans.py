@@ -22,7 +22,7 @@ from compliance.journal import read
 from compliance.records import Decision, Outcome
 from policies.budgets import Account
 from policies.windows import expires
-from proxy.state.charges import add, charges, spent_by
+from proxy.state.charges import add, charges
 from proxy.state.sqlite import SQLiteBudgets
 
 log = logging.getLogger("spillway")
@@ -37,31 +37,43 @@ def settle_orphans(store: SQLiteBudgets, logs: Path, started: Sequence[str]) -> 
     unknown = [path.name for path in sorted(logs.glob("slot-*")) if store.accounted(path.name) < 0]
     for slot in dict.fromkeys([*store.holders(), *unknown]):
         directory = logs / slot
-        if (slot in started and slot not in unknown) or not (directory / "lock").exists() or not _free(directory / "lock"):
+        if (
+            (slot in started and slot not in unknown)
+            or not (directory / "lock").exists()
+            or not _free(directory / "lock")
+        ):
             continue
-        records = list(read(directory))
-        if not records:
+        last, spent, held = _read(directory)
+        if last < 0:
             continue
-        now = time.time()
-        live = {account: amount for account, amount in spent_by(records).items() if expires(account[1]) > now}
-        held = {account: amount for account, amount in _open(records).items() if expires(account[1]) > now}
-        store.restore(slot, records[-1].seq, live, held)
+        store.restore(slot, last, _live(spent), _live(held))
         settled.append(slot)
     if settled:
         log.info("settled the budgets of worker slots from their logs: %s", ", ".join(settled))
     return settled
 
 
-def _open(records: Sequence[Any]) -> dict[Account, int]:
-    """What attempts without an outcome hold."""
-    waiting = {(one.request, one.attempt): one for one in records if isinstance(one, Decision) and one.scopes}
-    for record in records:
+def _read(directory: Path) -> tuple[int, dict[Account, int], dict[Account, int]]:
+    """(the last record, what was spent, what attempts without an outcome hold) of a log, which may be long."""
+    last = -1
+    spent: dict[Account, int] = {}
+    waiting: dict[tuple[str, int], Decision] = {}
+    for record in read(directory):
+        last = record.seq
         if isinstance(record, Outcome):
+            add(spent, charges(record))
             waiting.pop((record.request, record.attempt), None)
+        elif isinstance(record, Decision) and record.scopes:
+            waiting[record.request, record.attempt] = record
     held: dict[Account, int] = {}
     for decision in waiting.values():
         add(held, charges(_interrupted(decision)))
-    return held
+    return last, spent, held
+
+
+def _live(amounts: dict[Account, int]) -> dict[Account, int]:
+    now = time.time()
+    return {account: amount for account, amount in amounts.items() if expires(account[1]) > now}
 
 
 def _interrupted(decision: Decision) -> Outcome:

@@ -155,6 +155,7 @@ def test_set_is_recorded_with_who_and_why_and_taken_back(home: Path) -> None:
         (("set", "team/oncology", "5"), "'$5000', '2M tokens' or '600 requests'"),
         (("set", "team/oncology", "$5,000"), "write $5000"),
         (("set", "org"), "give an amount"),
+        (("set", "org", "$5", "--reason", "for SSN 219-09-9999"), "seems to hold ssn"),
         (("set", "org", "$5", "--clear"), "give an amount"),
         (("set", "each key", "5 requests"), "name one of them"),
         (("set", "project/x", "$5"), "no budget is about 'project/x'"),

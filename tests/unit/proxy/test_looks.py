@@ -255,3 +255,25 @@ def test_a_canary_knows_an_undeclared_model_by_its_engine() -> None:
     assert _called("sky/~0123456789abcdef", result) == "sky/canary"
     assert _called("other/~0123456789abcdef", result) == "other/~0123456789abcdef"
     assert _called("home/m", result) == "home/m"
+
+
+def test_what_was_added_to_the_operators_log_unsigned_is_told_by_who_signs_it(logs: Path) -> None:
+    """Nobody can tell a forged last record from one that a killed command left; so the next one says that it was there."""
+    spillway("search", "--limit", "1")
+    segment = max((logs / "cli").glob("segment-*.jsonl"))
+    last = json.loads(segment.read_bytes().splitlines()[-1])
+    forged = dict(last, seq=last["seq"] + 1, command="nothing")
+    segment.write_bytes(
+        segment.read_bytes() + json.dumps(forged, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    )
+    spillway("search", "--limit", "1")
+    records = [json.loads(line) for line in read_lines(logs / "cli")]
+    assert [(record["kind"], record.get("unsigned")) for record in records[-3:]] == [
+        ("log_access", None), ("started", 1), ("log_access", None),
+    ]  # fmt: skip
+    row = next(
+        line for line in spillway("report", "policy").stdout.splitlines() if "inst/cli" in line and "started" in line
+    )
+    assert row.split()[-1] == "1"
+    spillway("search", "--limit", "1")
+    assert sum(json.loads(line)["kind"] == "started" for line in read_lines(logs / "cli")) == 1
