@@ -171,7 +171,9 @@ class Usage(Struct, frozen=True, gc=False):
     output: int = 0
     reasoning: int = 0
     quality: Quality = "exact"
-    prefill_us: int = 0  # the engine's own time for reading the prompt and for writing the answer, where it reports them
+    prefill_us: int = (
+        0  # the engine's own time for reading the prompt and for writing the answer, where it reports them
+    )
     decode_us: int = 0
     audio_input: int = 0  # part of `input`
     audio_output: int = 0  # part of `output`

@@ -50,7 +50,9 @@ class Veto(Struct, frozen=True, gc=False):
     """Why a candidate was not chosen.  `reason` is a stable word that records, metrics and people read."""
 
     target: str
-    reason: str  # boundary, unredactable, pseudonyms, unhealthy, capability, context, saturated, unpriced, untranslatable,
+    reason: (
+        str  # boundary, unredactable, pseudonyms, unhealthy, capability, context, saturated, unpriced, untranslatable,
+    )
     # decision, size, outranked
     detail: str = ""
 

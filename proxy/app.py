@@ -248,7 +248,13 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         scanner=scanner,
         ruleset=ruleset,
         chooser=Chooser(
-            loop, fleet, admission, spending, addresses, recorder, cheaper_targets(settings),
+            loop,
+            fleet,
+            admission,
+            spending,
+            addresses,
+            recorder,
+            cheaper_targets(settings),
             Steering(steerers, placing, complexity),
         ),
         attempts=attempts,
@@ -300,7 +306,9 @@ def build_catalog(settings: Settings, steerers: Mapping[str, Steerer] | None = N
     entries = _entries(settings, targets)
     if steerers is None:
         steerers = build_steering(settings)
-    return Catalog({name: widened(name, entries.get(name), steerers.get(name)) for name in (*entries, *steerers)}, wildcards)
+    return Catalog(
+        {name: widened(name, entries.get(name), steerers.get(name)) for name in (*entries, *steerers)}, wildcards
+    )
 
 
 def build_steering(settings: Settings) -> dict[str, Steerer]:
@@ -361,7 +369,9 @@ def _entries(settings: Settings, targets: Mapping[str, Target]) -> dict[str, Ent
         if isinstance(row, tuple):
             entries[public] = Entry(public, tuple(_named(target, targets) for target in row))
         elif row.route is True:
-            entries[public] = Entry(public, tuple(_named(target, targets) for target in candidates_of(settings, public)))
+            entries[public] = Entry(
+                public, tuple(_named(target, targets) for target in candidates_of(settings, public))
+            )
         else:
             sizes = {name: "small" for name in row.route.small} | {name: "large" for name in row.route.large}
             names = dict.fromkeys((*row.route.small, *row.route.large))

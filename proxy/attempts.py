@@ -185,7 +185,9 @@ class Attempts:
             attempt.scope, attempt.redacted = redaction.scope, redaction.counts
         hold = None
         if target.boundary != LOCAL or self._spending.counts_local:
-            hold = await self._spending.reserve(exchange, attempt, request)  # raises OutOfBudget: then there was no attempt
+            hold = await self._spending.reserve(
+                exchange, attempt, request
+            )  # raises OutOfBudget: then there was no attempt
         exchange.attempts.append(attempt)
         self._admission.enter(engine)
         origin.in_flight += 1
@@ -233,9 +235,7 @@ class Attempts:
             if relay is not None and session is not None:
                 attempt.answer_findings = session.findings()
             answered = session if relay is not None else None
-            if answered is None or not self.counting.take(
-                exchange, attempt, answered, hold, address, origin.url, body
-            ):
+            if answered is None or not self.counting.take(exchange, attempt, answered, hold, address, origin.url, body):
                 self._finish(exchange, attempt, hold, answered)
             if attempt.capture is not None and self._capturing is not None:
                 self._capturing.end(attempt, session, relay.refusal_body if relay is not None else b"")

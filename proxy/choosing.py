@@ -107,9 +107,7 @@ class Chooser:
             exchange.queue_us = int((self._loop.time() - began) * 1_000_000)
         return decision, targets
 
-    async def instead(
-        self, exchange: Exchange, entry: Entry, broke: OutOfBudget
-    ) -> tuple[Decision, dict[str, Target]]:
+    async def instead(self, exchange: Exchange, entry: Entry, broke: OutOfBudget) -> tuple[Decision, dict[str, Target]]:
         """What a spent budget still allows: local targets (which are waited for), or cheaper ones; raises `broke` where
         it allows nothing, or none of that can serve."""
         budget = broke.spent.budget if broke.spent is not None else None

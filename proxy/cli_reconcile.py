@@ -198,7 +198,9 @@ def _add(booked: Booked, row: dict[str, Any], rate: int) -> None:
     booked.cost += row["cost"]
     tokens = row["input"] + row["cache_read"] + written + row["output"]
     if row["quality"] != "exact":
-        booked.estimated += tokens or row["cost"] // rate  # of an attempt that a crash ended only what was held is known
+        booked.estimated += (
+            tokens or row["cost"] // rate
+        )  # of an attempt that a crash ended only what was held is known
 
 
 def _weigh(settings: Settings, vendor: str, start: datetime) -> Any:

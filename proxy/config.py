@@ -107,7 +107,16 @@ class Settings(Part):
         """What the policy's hash is taken over: all that decides where a prompt may and should go; no secret."""
         parts = self.model_dump(
             include={
-                "engines", "models", "routes", "decisions", "routing", "complexity", "compliance", "budgets", "prices", "unpriced",
+                "engines",
+                "models",
+                "routes",
+                "decisions",
+                "routing",
+                "complexity",
+                "compliance",
+                "budgets",
+                "prices",
+                "unpriced",
             },
             exclude={"engines": {"__all__": {"cost"}}},
             mode="json",

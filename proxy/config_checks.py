@@ -38,7 +38,22 @@ def check(settings: Settings, lines: Lines, cut: set[Location] | frozenset[Locat
     `cut` are the places that did not even have the right form and are missing here: what depends on them is not judged.
     """
     names = _Names(settings, cut)
-    parts = (_engines, _models, _decisions, _detectors, _plugins, _rules, _answers, _budgets, _prices, _keys, _doors, _waits, _audit, _captures)
+    parts = (
+        _engines,
+        _models,
+        _decisions,
+        _detectors,
+        _plugins,
+        _rules,
+        _answers,
+        _budgets,
+        _prices,
+        _keys,
+        _doors,
+        _waits,
+        _audit,
+        _captures,
+    )
     found = [row for part in parts for row in part(settings, names)]
     return [Mistake(line_of(path, lines), dotted(path), wrong, hint) for path, wrong, hint in found]
 
@@ -450,7 +465,9 @@ def _waits(settings: Settings, names: _Names) -> Found:
 def _audit(settings: Settings, names: _Names) -> Found:
     part = settings.audit
     if part.local == "durable" and part.on_failure == "keep_local":
-        hint = "leave one of them out: where local requests wait for their record, too, nothing can be served without it"
+        hint = (
+            "leave one of them out: where local requests wait for their record, too, nothing can be served without it"
+        )
         yield ("audit", "on_failure"), "keep_local contradicts local: durable", hint
     if part.local == "durable" and part.lag is not None:
         yield ("audit", "lag"), "has no meaning with local: durable", "leave it out"
@@ -470,7 +487,11 @@ def _captures(settings: Settings, names: _Names) -> Found:
     if part.key is not None and part.key.file is None:
         yield (*place, "key"), "a master key is a file's", "write {file: PATH}, or leave it out"
     if part.key is not None and part.kms is not None:
-        yield (*place, "kms"), "contradicts key", "the master key is in a file, or a service keeps it: leave one of them out"
+        yield (
+            (*place, "kms"),
+            "contradicts key",
+            "the master key is in a file, or a service keeps it: leave one of them out",
+        )
     if part.keep <= 0:
         yield (*place, "keep"), "must be more than nothing", "such as 90d"
     rules = [rule.name for rule in settings.compliance.rules]

@@ -192,10 +192,17 @@ class Cost(Part):
     rent: Monthly = 0
     staff: Monthly = 0
     prefill_weight: float = Field(
-        1.0, ge=0.01, le=100, allow_inf_nan=False, description="what a second of reading a prompt costs, where one of writing costs 1"
+        1.0,
+        ge=0.01,
+        le=100,
+        allow_inf_nan=False,
+        description="what a second of reading a prompt costs, where one of writing costs 1",
     )
     prompt_speed: int = Field(
-        20, ge=1, le=100_000, description="tokens read in the time in which one is written, of answers where neither was measured"
+        20,
+        ge=1,
+        le=100_000,
+        description="tokens read in the time in which one is written, of answers where neither was measured",
     )
 
 
@@ -291,7 +298,9 @@ class Tenant(Part):
         None, description="health: every identifier in its requests counts as under health context"
     )
     purpose: str = Field(
-        "", max_length=200, description="what its requests are for, in words: stands in its records and in reports of disclosures"
+        "",
+        max_length=200,
+        description="what its requests are for, in words: stands in its records and in reports of disclosures",
     )
 
 
@@ -473,13 +482,19 @@ class Captures(Part):
         ("original", "sent", "answered"),
         description="what is kept; []: commitments alone, which always stand for all three",
     )
-    limit: Bytes = Field(1_000_000, ge=1, le=64_000_000, description="of each part; the rest is cut off, and the record says so")
-    keep: Duration = Field(90 * 86_400.0, description="then captures and their keys are removed, but for those under a hold")
+    limit: Bytes = Field(
+        1_000_000, ge=1, le=64_000_000, description="of each part; the rest is cut off, and the record says so"
+    )
+    keep: Duration = Field(
+        90 * 86_400.0, description="then captures and their keys are removed, but for those under a hold"
+    )
     lost: Literal["record", "refuse"] = Field(
-        "record", description="where captures cannot be written; record: the log says which are lost; refuse: nothing is sent"
+        "record",
+        description="where captures cannot be written; record: the log says which are lost; refuse: nothing is sent",
     )
     key: Reference | None = Field(
-        None, description="the master key's file; default: vault.key in the state directory, made by `spillway vault init`"
+        None,
+        description="the master key's file; default: vault.key in the state directory, made by `spillway vault init`",
     )
     kms: Kms | None = None
 

@@ -16,8 +16,9 @@ from engines.model import Quality, Request, Target, Usage
 from engines.rates import ADDED_TOKENS, tier_of
 from engines.tokens import encoding_of
 
-IMAGE_TOKENS = 16_384
-"""Bound of an image's tokens: one given by URL has hardly any bytes in the request."""
+IMAGE_TOKENS = 24_576
+"""Bound of an image's tokens: one given by URL has hardly any bytes in the request.  In OpenAI's dialect `images` counts each
+twice; gpt-4o-mini bills 2,833 + 8 x 5,667 = 48,169 for the largest (OpenAI, "Images and vision", calculating costs)."""
 PROMPT_LIMIT = 256 * 1024
 """Characters of a prompt that are looked at, so that a large one holds nobody up; the rest is taken to be like them."""
 MESSAGE_TOKENS = 4
@@ -60,7 +61,12 @@ _NOT_COUNTED = Counts()
 
 
 def used(
-    request: Request, target: Target, said: Said, most_output: int, counter: Counter | None, counts: Counts | None = None
+    request: Request,
+    target: Target,
+    said: Said,
+    most_output: int,
+    counter: Counter | None,
+    counts: Counts | None = None,
 ) -> Usage:
     """The usage of an attempt: the engine's word, or an estimate of what it did not say.
 

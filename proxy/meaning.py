@@ -48,7 +48,9 @@ def meaning(settings: Settings) -> list[str]:
             lines.append(f"model {public}: short and plain prompts to {', '.join(route.small)}; {large}")
     if not settings.models:
         lines.append("models: each engine's models under their own names, local first")
-    lines += [f"route {route.name}: {route.description} ({len(route.utterances)} utterances)" for route in settings.routes]
+    lines += [
+        f"route {route.name}: {route.description} ({len(route.utterances)} utterances)" for route in settings.routes
+    ]
     lines += _decisions(settings)
     lines += [f"rule {rule.name}: {condition(rule.when)}: {rule.action}" for rule in settings.compliance.rules]
     for name, tenant in settings.compliance.tenants.items():
@@ -94,7 +96,9 @@ def _log(settings: Settings) -> list[str]:
             where = witness.directory or (f"POST to {witness.webhook.url}" if witness.webhook is not None else "")
         lines.append(f"witness {witness.name}: the newest checkpoints every {_span(witness.every)} to {where}")
     if not audit.witness:
-        lines.append("witness: none; whoever owns the log's key could rewrite it, unless its checkpoints are kept elsewhere")
+        lines.append(
+            "witness: none; whoever owns the log's key could rewrite it, unless its checkpoints are kept elsewhere"
+        )
     return lines
 
 
@@ -192,9 +196,9 @@ def welcome(settings: Settings) -> list[str]:
     """What `serve` prints when it accepts requests: how to point the SDKs at it, with a line to paste."""
     host = settings.listen.host
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{settings.listen.port}"
-    names = [
-        *settings.models,
-        *(model for engine in settings.engines.values() for model in engine.models if model != "*"),
+    # Where public names are declared, no other name is known (404); else each engine's own are.
+    names = list(settings.models) or [
+        model for engine in settings.engines.values() for model in engine.models if model != "*"
     ]
     model = names[0] if names else "MODEL"
     ask = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})

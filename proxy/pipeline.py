@@ -277,9 +277,7 @@ class Pipeline:
             return
         self._answer(exchange, failure_info(error), final=isinstance(error, (Untranslatable, AnswerBlocked)))
 
-    def _answer(
-        self, exchange: Exchange, info: ErrorInfo, *, final: bool, more: tuple[Header, ...] = ()
-    ) -> None:
+    def _answer(self, exchange: Exchange, info: ErrorInfo, *, final: bool, more: tuple[Header, ...] = ()) -> None:
         sink = exchange.sink
         if sink.started:
             sink.abort()  # the unforeseen, in mid-answer: nobody must take it for whole

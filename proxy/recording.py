@@ -256,7 +256,9 @@ class Recorder:
         route = self._routes.get(target.name)
         if route is None:
             name = self._target(target.name)
-            route = _Route(name, _contract(target), self._served(target), name.partition("~")[0] + "*" if "/~" in name else name)
+            route = _Route(
+                name, _contract(target), self._served(target), name.partition("~")[0] + "*" if "/~" in name else name
+            )
             if len(self._routes) < MAX_NAMES:
                 self._routes[target.name] = route
         return route
@@ -352,7 +354,9 @@ class _Route(Struct, frozen=True):
     name: str
     contract: str
     served: str
-    metric: str  # as metrics and spans call it: an engine's undeclared models together, however many names clients make up
+    metric: (
+        str  # as metrics and spans call it: an engine's undeclared models together, however many names clients make up
+    )
 
 
 def _contract(target: Target) -> str:
@@ -377,7 +381,9 @@ def user_pseudonym(key: bytes, user: str) -> str:
 
 def subject_pseudonym(key: bytes, subject: str) -> str:
     """Whose data a request is, as records have it: 128 bits of a MAC, in hex."""
-    return hmac.new(key, b"subject\0" + subject.strip().encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, b"subject\0" + subject.strip().encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[
+        :32
+    ]
 
 
 def _user(body: Mapping[str, object]) -> str:

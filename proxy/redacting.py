@@ -162,7 +162,9 @@ class Redactor:
         headers = exchange.inbound.headers
         identity = _identity(self._store, exchange, request, principal)
         owner = Owner(principal.tenant or "", exchange.subject)
-        return await self._in_thread(partial(self._work, self._store, identity, request, headers, ruling, labels, owner))
+        return await self._in_thread(
+            partial(self._work, self._store, identity, request, headers, ruling, labels, owner)
+        )
 
     async def _in_thread(self, work: Callable[[], T]) -> T | NotRedacted:
         if self._waiting >= MAX_WAITING:

@@ -74,7 +74,11 @@ def _references(settings: Settings) -> Iterator[tuple[Location, Secret]]:
             yield ("alerts", "secret"), settings.alerts.secret
     if settings.egress is not None and not isinstance(settings.egress, str):
         yield ("egress_proxy",), settings.egress
-    if (captures := settings.audit.captures) is not None and captures.kms is not None and captures.kms.transit is not None:
+    if (
+        (captures := settings.audit.captures) is not None
+        and captures.kms is not None
+        and captures.kms.transit is not None
+    ):
         yield ("audit", "captures", "kms", "transit", "token"), captures.kms.transit.token
     for index, witness in enumerate(settings.audit.witness):
         place: Location = ("audit", "witness", index)

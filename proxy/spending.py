@@ -158,7 +158,12 @@ class Spending:
         return hold
 
     def settle(
-        self, exchange: Exchange, attempt: Attempt, hold: Hold | None, session: Session | None, counts: Counts | None = None
+        self,
+        exchange: Exchange,
+        attempt: Attempt,
+        hold: Hold | None,
+        session: Session | None,
+        counts: Counts | None = None,
     ) -> None:
         """Meter the attempt, price it, and give back what it did not use.  Never waits."""
         request = exchange.request

@@ -112,7 +112,12 @@ def check(model: MiniLM) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="directory with model.safetensors and vocab.txt")
-    parser.add_argument("--out", type=Path, required=True, help="path without suffix: .npy (the table), .json (scale, vocabulary, record) are written")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="path without suffix: .npy (the table), .json (scale, vocabulary, record) are written",
+    )
     options = parser.parse_args()
     weights = options.model / "model.safetensors"
     model = MiniLM(load(weights))

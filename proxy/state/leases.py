@@ -49,7 +49,19 @@ OutcomeId = tuple[str, int]
 class Share(Slice):
     """A slice with the budget that it belongs to.  `seen` and `quiet` are the clerk's."""
 
-    __slots__ = ("also", "budget", "end", "limit", "most", "quiet", "refused", "refused_until", "seen", "settled", "start")
+    __slots__ = (
+        "also",
+        "budget",
+        "end",
+        "limit",
+        "most",
+        "quiet",
+        "refused",
+        "refused_until",
+        "seen",
+        "settled",
+        "start",
+    )
 
     def __init__(self, account: Account, budget: Budget, window: Window, limit: int) -> None:
         super().__init__(account, budget.unit)

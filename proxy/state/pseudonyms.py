@@ -232,7 +232,9 @@ class PseudonymStore:
             until = time.monotonic() + CUT_SECONDS
             while self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() > until:
-                    raise PseudonymsFailed("the maps are deleted, but the write-ahead log is in use and may hold a copy")
+                    raise PseudonymsFailed(
+                        "the maps are deleted, but the write-ahead log is in use and may hold a copy"
+                    )
                 time.sleep(0.02)
         return forgotten
 

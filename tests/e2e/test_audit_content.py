@@ -411,7 +411,7 @@ async def test_starts_and_changes_of_policy_are_recorded_with_their_texts(tmp_pa
     for line in changed:
         for name in (line["policy"], line["config"]):
             text = (tmp_path / "audit" / "policies" / f"{name}.json").read_bytes()
-            assert hashlib.sha256(text).hexdigest()[:16] == name
+            assert hashlib.sha256(text).hexdigest()[:32] == name
     async with running({**first, "compliance": {"tier": "fast"}}, tmp_path, slot=1):
         pass  # one log tells for all
     assert not [line for line in read_lines(tmp_path / "audit" / "slot-1") if b"policy_changed" in line]

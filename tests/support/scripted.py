@@ -94,7 +94,9 @@ TOKENIZERS = ("/tokenize", "/v1/chat/completions/input_tokens")
 class ScriptedEngine:
     """A server on a free port of loopback.  Without `counts` it has no tokenizer, so that scripts need not know of one."""
 
-    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, port: int = 0, counts: bool = False) -> None:
+    def __init__(
+        self, script: Script, *, tls: ssl.SSLContext | None = None, port: int = 0, counts: bool = False
+    ) -> None:
         self.script = script
         self.requests: list[Received] = []
         self.questions: list[Received] = []  # to a tokenizer that is not there

@@ -143,7 +143,10 @@ def test_export_keeps_the_policy_that_it_knows(here: Path, logs: list[Path]) -> 
     journal.close()
     assert spillway("export", "--out", "pack").exit_code == 0
     held = {path.stem: path.read_bytes() for path in (here / "pack" / "policies").iterdir()}
-    assert held == {"7c1ed6c607adac7449e36445801dba18": b'{"a policy":"whole"}', settings.policy_hash: settings.policy_material}
+    assert held == {
+        "7c1ed6c607adac7449e36445801dba18": b'{"a policy":"whole"}',
+        settings.policy_hash: settings.policy_material,
+    }
     assert "2 here, 0 named and not kept" in spillway("verify", "pack").stdout
 
 

@@ -174,6 +174,13 @@ def test_pictures_are_bounded_not_counted_as_text() -> None:
     assert usage.quality == "bounded" and usage.input >= IMAGE_TOKENS
 
 
+def test_law_03_the_largest_picture_is_within_the_bound() -> None:
+    """gpt-4o-mini: 2,833 tokens and 5,667 for each of eight tiles of 512 pixels (768 x 2,048)."""
+    picture = {"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "high"}}
+    request = request_of({"model": "m", "messages": [{"role": "user", "content": [picture, picture]}]})
+    assert images(request) * IMAGE_TOKENS >= 2 * (2_833 + 8 * 5_667)
+
+
 def test_tokens_that_a_client_gave_as_numbers_are_counted() -> None:
     for given, count in (([1, 2, 3], 3), ([[1, 2], [3]], 3), (["two words", "three"], 3)):
         request = openai.DIALECT.parse(Operation.EMBEDDINGS, json.dumps({"model": "m", "input": given}).encode(), {})
