@@ -46,6 +46,10 @@ CODES: Mapping[str, Code] = {
 }
 
 
+_KINDS = {400: "invalid_request", 403: "permission"}
+"""Of refusals with another status than their code's own: what is for good must not be called overloaded."""
+
+
 class Refusal(Exception):
     """A request that ends here.  `retry_after` is in seconds; `param` the path of the offending field."""
 
@@ -71,7 +75,8 @@ class Refusal(Exception):
 
     def info(self) -> ErrorInfo:
         row = CODES[self.code]
-        return ErrorInfo(self.status, row.type, self.message, self.code, self.param, self.retry_after)
+        kind = row.type if self.status == row.status else _KINDS.get(self.status, row.type)
+        return ErrorInfo(self.status, kind, self.message, self.code, self.param, self.retry_after)
 
 
 def failure_info(error: EngineError) -> ErrorInfo:
