@@ -53,6 +53,8 @@ HELD_LIMIT = 64 * 1024
 """Bytes of pings kept before the first event; past it the oldest are forgotten: they say nothing."""
 KEPT_LIMIT = 64 * 1024
 """Characters of an answer that are kept while it lasts, to count its tokens should its engine not get to say them."""
+KEPT_PIECES = 32
+"""Of them they are joined: a word of its own takes ten times the memory of its letters."""
 
 
 class AnswerScan(Protocol):
@@ -117,6 +119,8 @@ class Session(ABC):
     def _note_text(self, lane: str, text: str) -> None:
         if self.kept is not None and self.text_length < KEPT_LIMIT:
             self.kept.append(text)
+            if len(self.kept) == KEPT_PIECES:
+                self.kept[:] = ["".join(self.kept)]
         self.text_length += len(text)
         if self._scan is not None and (self._holding is None or lane == "opaque"):
             self._scan.feed(lane, text)
@@ -208,6 +212,8 @@ class StreamSession(Session):
                 text = event.text
                 if self.kept is not None and self.text_length < KEPT_LIMIT:
                     self.kept.append(text)
+                    if len(self.kept) == KEPT_PIECES:
+                        self.kept[:] = ["".join(self.kept)]
                 self.text_length += len(text)
                 if self._scan is not None and self._holding is None:
                     self._scan.feed("text", text)
