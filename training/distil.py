@@ -21,26 +21,16 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from proxy.minilm import tensors
+
 WIDTH = 256
 BATCH = 512
 CLIP = 0.9999
 """Of a dimension's values lie within what eight bits hold; the few beyond are cut."""
 HEADS, LAYERS = 12, 6
 CLS, SEP = 101, 102
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Tensors of a safetensors file: eight bytes of a header's length, the header in JSON, the numbers."""
-    raw = path.read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    kinds = {"F32": np.float32, "I64": np.int64}
-    found = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            begin, end = (8 + length + offset for offset in entry["data_offsets"])
-            found[name] = np.frombuffer(raw[begin:end], kinds[entry["dtype"]]).reshape(entry["shape"])
-    return found
 
 
 class MiniLM:
@@ -120,7 +110,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     weights = options.model / "model.safetensors"
-    model = MiniLM(load(weights))
+    model = MiniLM(tensors(weights))
     check(model)
     vocabulary = (options.model / "vocab.txt").read_text().split("\n")[:-1]
     began = time.monotonic()
