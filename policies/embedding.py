@@ -81,7 +81,8 @@ class StaticEmbedding:
             hashes.append(entry[1])
         if not rows:
             return np.zeros(self.width, np.float32), ngrams(hashes)
-        vector = np.add.reduce(self._table[rows], axis=0, dtype=np.int32) * self._scale
+        # Whole numbers below 2**24: their sum is exact, and the product of a row of ones is the quickest way to it.
+        vector = (np.ones(len(rows), np.float32) @ self._table.take(rows, axis=0).astype(np.float32)) * self._scale
         norm = float(np.sqrt(vector @ vector))
         return (vector / norm if norm else vector).astype(np.float32, copy=False), ngrams(hashes)
 

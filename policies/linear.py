@@ -39,7 +39,7 @@ class Head(Struct, frozen=True):
         columns, signs = buckets(grams)
         scores = dense @ self.dense + self.bias
         if len(columns):
-            scores += _weigh(columns, signs, self.idf) @ self.hashed[columns]
+            scores += _weigh(columns, signs, self.idf) @ self.hashed.take(columns, axis=0)
         return np.asarray(scores, np.float32)
 
 
