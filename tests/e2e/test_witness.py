@@ -90,8 +90,9 @@ async def test_witnesses_get_the_checkpoints_of_the_running_command_and_catch_a_
             before = len(bucket.objects)
             assert (await ask(started.port, "/v1/chat/completions", CHAT)).status == 200
             await until(lambda: "the witness bucket is behind" in started.log.read_text())
+            # said first, written down then
+            await until(lambda: spillway(tmp_path, "audit", "witness", "--json").returncode == 1)
             said = spillway(tmp_path, "audit", "witness", "--json")
-            assert said.returncode == 1
             assert {row["name"]: bool(row["problem"]) for row in json.loads(said.stdout)} == {
                 "disk": False, "bucket": True, "hook": False,
             }  # fmt: skip
