@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.terminal import ConfigOption, JsonOption, fail, located, report, say
+from proxy.terminal import ConfigOption, JsonOption, fail, located, open_input, report, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +139,7 @@ def _objects(file: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of each line; every broken line is named, and ends the command before anything is learnt."""
     name = str(file) if file is not None else "standard input"
     bad = 0
-    with _opened(file) as stream:
+    with open_input(file, "JSONL") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
@@ -156,17 +155,6 @@ def _objects(file: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
                 report(f"{name}:{number}: {_wrong(row)}")
     if bad:
         fail(f"{bad} line{'s' if bad > 1 else ''} of {name} cannot be used", 2)
-
-
-def _opened(file: Path | None) -> BinaryIO:
-    if file is None:
-        if sys.stdin.isatty():
-            say("reading JSONL from the terminal; end it with Ctrl-D", "dim")
-        return sys.stdin.buffer
-    try:
-        return open(file, "rb")
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}", 2)
 
 
 def _wrong(row: Any) -> str:

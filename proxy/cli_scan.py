@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
-from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, report, say, styled
+from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, open_input, report, styled
 
 if TYPE_CHECKING:
     from compliance.model import Verdict
@@ -208,7 +208,7 @@ class Rows:
         self.bad = 0
         self.place = str(file) if file is not None else "standard input"  # of what is read now, for messages
         self._name = str(file) if file is not None else "standard input"
-        self._stream = self._open(file)
+        self._stream = open_input(file, "text")
         self._first = b"" if form == "text" else _first_line(self._stream)
         self.is_jsonl = form == "jsonl" or (form == "auto" and _is_row(self._first))
 
@@ -236,16 +236,6 @@ class Rows:
                     yield row
             line = self._stream.readline()
             number += 1
-
-    def _open(self, file: Path | None) -> BinaryIO:
-        if file is None:
-            if sys.stdin.isatty():
-                say("reading text from the terminal; end it with Ctrl-D", "dim")
-            return sys.stdin.buffer
-        try:
-            return open(file, "rb")
-        except OSError as error:
-            fail(f"{file} cannot be read: {error.strerror}", 2)
 
 
 def _first_line(stream: BinaryIO) -> bytes:

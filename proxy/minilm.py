@@ -13,11 +13,14 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from policies.embedding import Floats, Integers, StaticEmbedding
+
+if TYPE_CHECKING:
+    from compliance.detectors.compiled import Shelf
 
 LONGEST = 64
 """Word pieces that are read, with the two that frame them."""
@@ -28,13 +31,6 @@ VERSION = "minilm int8 1"
 
 class NotInstalled(Exception):
     """The extra is not there; its words say how it gets there."""
-
-
-class Shelf(Protocol):
-    """Keeps bytes by a key; see `proxy.state.shelf`."""
-
-    def get(self, key: str) -> bytes | None: ...
-    def put(self, key: str, data: bytes) -> None: ...
 
 
 class MiniLM:

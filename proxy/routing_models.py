@@ -11,7 +11,7 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -21,16 +21,12 @@ from policies.linear import Head
 from policies.semantic import Fitted, Held, Route, Semantics, learn
 from proxy.config_routes import RoutePart
 
+if TYPE_CHECKING:
+    from compliance.detectors.compiled import Shelf
+
 MODEL = Path(__file__).parent.parent / "policies" / "models" / "embedding"
 VERSION = "routes 1"
 """Changes with what is fitted, so that nothing of an older version is taken for it."""
-
-
-class Shelf(Protocol):
-    """Keeps bytes by a key; see `proxy.state.shelf`."""
-
-    def get(self, key: str) -> bytes | None: ...
-    def put(self, key: str, data: bytes) -> None: ...
 
 
 class EmbeddingRecord(msgspec.Struct):

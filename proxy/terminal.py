@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
@@ -83,6 +83,18 @@ def read_input(file: Path | None, what: str = "a request body") -> bytes:
         return sys.stdin.buffer.read()
     try:
         return file.read_bytes()
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}", 2)
+
+
+def open_input(file: Path | None, what: str) -> BinaryIO:
+    """A file to be read line by line, or standard input."""
+    if file is None:
+        if sys.stdin.isatty():
+            say(f"reading {what} from the terminal; end it with Ctrl-D", "dim")
+        return sys.stdin.buffer
+    try:
+        return open(file, "rb")
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", 2)
 
