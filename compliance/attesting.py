@@ -1,7 +1,7 @@
 """A reviewer's signature over a period: what exactly is signed, and whether it fits.  Pure.
 
-Ed25519 over `spillway attestation`, a line end, and the record's canonical line without `at`, `seq` and `signature`
-(the log itself sets the first two).  `compliance.verify` can check the same from the stored line.
+Ed25519 over `spillway attestation`, a line end, and the record's canonical line without `at`, `seq`, `seq_mac` and
+`signature` (the log itself sets the first three).  `compliance.verify` can check the same from the stored line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from compliance.records import Attested
 
 CONTEXT = b"spillway attestation\n"
-_UNSIGNED = frozenset({"at", "seq", "signature"})
+_UNSIGNED = frozenset({"at", "seq", "seq_mac", "signature"})
 
 
 def signed_text(record: Mapping[str, Any]) -> bytes:

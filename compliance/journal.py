@@ -9,6 +9,8 @@ On disk, in the slot's directory: segments (a record a line; `compliance.segment
 changes, `checkpoints` (signed notes, the newest last), `frontier.json` (where the newest checkpoint stood, so that
 opening reads only what came after), `key.pub` (the verifier's key), `lock`.
 
+Each group ends with a MAC, in its last record (`compliance.tails`): what no checkpoint covers yet is the key's all the same.
+
 A disk that is full, read-only or failing: whoever waits is told at once, and nothing that would have to wait is
 taken.  What has happened already (outcomes, refusals, local requests whose records may lag) is kept in memory,
 within a bound, and written as soon as the disk takes it, in its sequence.
@@ -32,7 +34,7 @@ from typing import IO, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compliance import checkpoints, notes
-from compliance.merkle import Frontier, leaf_hash
+from compliance.merkle import Frontier
 from compliance.model import LOCAL
 from compliance.records import Decision, Outcome, Record, Refused, decode, encode
 from compliance.recovery import JournalDamaged as JournalDamaged
@@ -40,6 +42,7 @@ from compliance.recovery import JournalError as JournalError
 from compliance.recovery import Recovery
 from compliance.segments import read_lines as read_lines
 from compliance.segments import segment_starts as segment_starts
+from compliance.tails import Voucher
 from compliance.writing import OpenSegment
 
 SEGMENT_RECORDS = 10_000
@@ -77,6 +80,7 @@ class Journal:
         self.directory = directory
         self.origin = origin
         self._key = key
+        self._voucher = Voucher(key, origin)
         self._lock_file = lock
         self._window: float = options.get("group_window", GROUP_WINDOW)
         self._group: int = options.get("group_records", GROUP_RECORDS)
@@ -115,6 +119,8 @@ class Journal:
         self._open: dict[tuple[str, int], int] = {}  # decisions without an outcome -> seq, oldest first
         self.cut_bytes = 0
         self.unsigned = 0  # records that were taken over and that no checkpoint had covered
+        self.unvouched = 0  # of these, such as a version before `compliance.tails` left
+        self.unauthenticated = 0  # records that were not taken over, since the key does not vouch for them
         self.interrupted: list[Decision] = []
         self.clean = True  # the last writer stopped cleanly
         self.dropped = 0  # refusals that were not recorded, because the disk was full for long
@@ -152,10 +158,10 @@ class Journal:
         return journal
 
     def _recover(self) -> None:
-        found = Recovery(self.directory, self.origin, self._key.public_key())
+        found = Recovery(self.directory, self.origin, self._key)
         self._frontier, self._checkpointed, self._last_kind = found.frontier, found.checkpointed, found.last_kind
         self._last_at, self.cut_bytes, self.clean = found.last_at, found.cut_bytes, found.clean
-        self.unsigned = found.unsigned
+        self.unsigned, self.unvouched, self.unauthenticated = found.unsigned, found.unvouched, found.unauthenticated
         self._written_at = self._last_at
         self.next_seq = self._frontier.size
         self.durable_seq = self.next_seq - 1
@@ -166,6 +172,8 @@ class Journal:
         self._open = {(decision.request, decision.attempt): decision.seq for decision in found.interrupted}
         if found.segment is not None:
             self._segment.resume(found.segment, self.next_seq)
+        if found.unvouched:
+            self._maybe_checkpoint(closing=True)  # before anything that is vouched for stands after it
 
     # --- the path's side --------------------------------------------------------------------------------
 
@@ -330,9 +338,10 @@ class Journal:
             room = self._segment.room(self._frontier.size, batch[start].at)  # type: ignore[attr-defined]
             part = batch[start : start + room]
             lines = [encode(record) for record in part]
+            leaves = self._voucher.vouch(self._frontier, lines, part[-1].seq)  # type: ignore[attr-defined]
             self._segment.write(lines)
-            for line in lines:
-                self._frontier.append(leaf_hash(line))
+            for leaf in leaves:
+                self._frontier.append(leaf)
             self._follow(part)
             start += len(part)
 
@@ -354,18 +363,18 @@ class Journal:
         self._checkpoint_due = now + CHECKPOINT_INTERVAL
         self._checkpointed = self._frontier.size
         with contextlib.suppress(OSError):  # a short cut for the next start, which hashes more without it
-            self._leave_mark(root)
+            self._leave_mark()
 
-    def _leave_mark(self, root: bytes) -> None:
-        mark = {
+    def _leave_mark(self) -> None:
+        mark: dict[str, Any] = {
             "size": self._frontier.size,
             "frontier": [h.hex() for h in self._frontier.hashes],
-            "root": root.hex(),
             "last_kind": self._last_kind,
             "last_at": self._written_at,
             "oldest_open": next(iter(self._open.values()), self._frontier.size),
             "lag_us": self._lag,
         }
+        mark["mac"] = self._voucher.mark_mac(mark)
         part = self.directory / "frontier.json.part"
         part.write_text(json.dumps(mark))
         part.replace(self.directory / "frontier.json")

@@ -105,7 +105,7 @@ decode = msgspec.json.Decoder(dict[str, Any]).decode
 def rows(directory: Path, query: Query, *, origin: str = "", stop: int | None = None) -> Iterator[Row]:
     """The rows of one slot's log that are wanted, as they end; those without an outcome come last."""
     pending: dict[tuple[str, int], Row] = {}
-    for line in read_lines(directory, _start(directory, query.begin), stop=stop):
+    for line in read_lines(directory, start_of(directory, query.begin), stop=stop):
         record = decode(line)
         if record["at"] >= query.end and not pending:
             return
@@ -126,7 +126,7 @@ def rows(directory: Path, query: Query, *, origin: str = "", stop: int | None = 
     yield from filter(query.matches, pending.values())
 
 
-def _start(directory: Path, begin: int) -> int:
+def start_of(directory: Path, begin: int) -> int:
     """Where to begin to read: the last segment that began before the period."""
     start = 0
     for seq, line in segment_starts(directory) if begin else ():

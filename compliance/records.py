@@ -2,7 +2,8 @@
 
 A record is flat: integers, strings, booleans and tuples of strings (nothing that the collector has to look
 at).  Its canonical form is compact JSON with keys in byte order, one record a line; the hash of a line is a
-leaf of the log's tree.  Fields are declared in that order, so that encoding is a plain walk.
+leaf of the log's tree.  Fields are declared in that order, so that encoding is a plain walk.  The last record
+of each group has one more in its line, `seq_mac` (`compliance.tails`), which only opening a log looks at.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Decision(Record, kw_only=True):
     scopes: tuple[str, ...]  # scope|window
     seq: int = -1
     served: str = ""  # the engine's own name of the model
+    shape: str = ""  # tokens messages max_output needs, as `proxy.recording.shape_of` writes them
     signals: tuple[str, ...] = ()  # name=value, of those that decisions asked for; never text
     stream: bool
     subject: str = ""  # whose data it is, as a keyed pseudonym
@@ -133,6 +135,7 @@ class Refused(Record, kw_only=True):
     rule: str
     rule_version: str = ""
     seq: int = -1
+    shape: str = ""  # as of a decision
     status: int
     subject: str = ""
     surface: str
@@ -158,7 +161,9 @@ class Started(Record, kw_only=True):
     policy: str
     seq: int = -1
     slot: str
+    unauthenticated: int = 0  # records that were set aside, since the log's key did not vouch for them
     unsigned: int = 0  # records before this one that no checkpoint covered: a crash leaves a second of them
+    unvouched: int = 0  # of these, such as an earlier version left, which vouched for none: taken over as they stood
     version: str
 
 
@@ -239,7 +244,7 @@ class CanaryRun(Record, kw_only=True):
 
 class Attested(Record, kw_only=True):
     """A reviewer signed a period.  `signature` is Ed25519 over `spillway attestation` and a line end, then the record's
-    canonical line without `at`, `seq` and `signature`."""
+    canonical line without `at`, `seq`, `seq_mac` and `signature`."""
 
     actor: str
     at: int
@@ -276,6 +281,29 @@ class Captured(Record, kw_only=True):
     subject: str
     tenant: str
     why: str  # it was lost
+
+
+class Judged(Record, kw_only=True):
+    """An answer was to be read before it went out: what was made of it, whether it went further up, and which was given."""
+
+    at: int
+    attempt: int  # whose answer was read; -1: none was
+    calibrated: bool  # by a scorer of the operator's own answers, too; else by what is plainly wrong alone
+    contributions: tuple[str, ...] = ()  # feature=part of the score, the largest
+    decision: str  # the operator's, whose option it is
+    doubtful: bool
+    fault: str  # what is plainly wrong with it, in words
+    given: int  # the attempt whose answer the client got; -1: none
+    held: int  # bytes
+    held_us: int  # since the request came, until it was decided what becomes of the answer
+    kind: str = "judged"
+    percentile: int  # of doubt, in hundredths of a percent; -1: not calibrated
+    request: str
+    seq: int = -1
+    share: int  # of the latest answers that went up, this one included, in millionths
+    target: str
+    up: str  # the target that was asked further up; "" none
+    why: str  # up, good, or why it stayed: share, budget, boundary, saturated, too_large, late, ...
 
 
 class CapturesExpired(Record, kw_only=True):
@@ -433,10 +461,96 @@ class SlotRetired(Record, kw_only=True):
     slot: str  # INSTANCE/slot-N
 
 
+class Feedback(Record, kw_only=True):
+    """What an application measured of one of its requests: a number or a yes or no, never text.  The last one of a metric
+    holds; the earlier ones stay."""
+
+    at: int
+    key: str  # that gave it
+    kind: str = "feedback"
+    metric: str
+    organisation: str
+    project: str
+    request: str  # the one that was measured
+    seq: int = -1
+    team: str
+    tenant: str = ""
+    value: str  # a number in decimal notation, true or false; see `feedback_number`
+
+
+class Assigned(Record, kw_only=True):
+    """A split experiment took a request; it stands before the request's decision."""
+
+    arm: str  # local, api: as drawn, whatever served it then
+    at: int
+    excluded: str  # why it is not compared, the same for both arms: a veto's reason; "" where it is
+    experiment: str
+    key: str
+    kind: str = "assigned"
+    model: str
+    organisation: str
+    phase: int  # from 0
+    project: str
+    propensity: int  # of the arm that was drawn, in millionths
+    request: str
+    seq: int = -1
+    team: str
+    tenant: str = ""
+    unit: str  # what was drawn by, as a keyed pseudonym
+    unit_kind: str  # application, key, user, session, request
+
+
+class Shadowed(Record, kw_only=True):
+    """A shadow experiment drew a request, and what came of it.  Scores, never the answers."""
+
+    at: int
+    copy: str  # the request id of what was sent to the other target; "": nothing was
+    experiment: str
+    how: str  # the answers were compared: exact, json, number; "": they were not
+    key: str
+    kind: str = "shadowed"
+    model: str
+    organisation: str
+    project: str
+    propensity: int  # in millionths
+    request: str
+    score: int  # in thousandths: 1000, they agree; -1, they were not compared
+    seq: int = -1
+    target: str
+    team: str
+    tenant: str = ""
+    why: str  # nothing was sent, or nothing compared
+
+
+class ScorerPromoted(Record, kw_only=True):
+    """A scorer that was learnt from one's own records passed the gate, and took the place of the one before.  Shares and
+    measures are in millionths; what it decides begins with the next start of a worker, which is a record as well."""
+
+    actor: str
+    apgr: int  # held out
+    at: int
+    bytes: int  # of the file
+    calibrated: int  # requests of the reference traffic
+    change: str = "promoted"
+    experiment: str  # whose draws the labels are from
+    hash: str  # SHA-256 of the file, 32 hex digits of it
+    hash_before: str  # "" for none
+    high: int
+    kind: str = "scorer"
+    labels: int
+    low: int  # the lower end of the interval
+    metric: str  # the feedback's; "" where answers were compared
+    option: str  # of the configuration's complexity: scorer, answers
+    routes: int  # what each route's mean reaches; -1: no routes
+    seq: int = -1
+    strong_share: int
+    words: int  # what the count of words reaches
+
+
 AnyRecord = (
     Decision | Outcome | Refused | Started | Stopped | KeyChanged | PolicyChanged | LogAccess | CanaryRun | Attested
-    | Captured | CapturesExpired | Operator | BreakGlass | HoldChanged | Erased | Retention | Correction
-    | BudgetAlert | BudgetChanged | SlotRetired
+    | Captured | CapturesExpired | Judged | Operator | BreakGlass | HoldChanged | Erased | Retention | Correction
+    | BudgetAlert | BudgetChanged | SlotRetired | ScorerPromoted | Feedback | Assigned | Shadowed
 )  # fmt: skip
 
 KINDS: dict[str, type[Record]] = {
@@ -451,16 +565,21 @@ KINDS: dict[str, type[Record]] = {
     "canary": CanaryRun,
     "attested": Attested,
     "captured": Captured,
+    "judged": Judged,
     "captures_expired": CapturesExpired,
     "operator": Operator,
     "break_glass": BreakGlass,
     "budget_alert": BudgetAlert,
     "budget_changed": BudgetChanged,
     "slot_retired": SlotRetired,
+    "scorer": ScorerPromoted,
     "hold": HoldChanged,
     "erased": Erased,
     "correction": Correction,
     "retention": Retention,
+    "feedback": Feedback,
+    "assigned": Assigned,
+    "shadowed": Shadowed,
 }
 _encoder = msgspec.json.Encoder()
 _decoders = {kind: msgspec.json.Decoder(cls) for kind, cls in KINDS.items()}
@@ -482,6 +601,11 @@ def decode(line: bytes) -> Any:
         return _decoders[_kind.decode(line).kind].decode(line)  # type: ignore[attr-defined]
     except (msgspec.DecodeError, KeyError) as error:
         raise UnknownRecord(f"not a record: {type(error).__name__}") from None
+
+
+def feedback_number(value: str) -> float:
+    """What a `Feedback` record's value is in sums: true is 1, false 0."""
+    return 1.0 if value == "true" else 0.0 if value == "false" else float(value)
 
 
 def bounded_name(name: str, limit: int = NAME_LIMIT) -> str:

@@ -2,23 +2,32 @@
 
 JournalError
 └── JournalDamaged     the files are not what the last signed checkpoint says
+
+Records that no checkpoint covers are taken over as far as the key vouches for them (`compliance.tails`).  What comes after
+is half a group, which a crash left and nobody was promised, or somebody else's: it is set aside in a file
+`unauthenticated-SEQUENCE.jsonl` beside the log, which nothing reads, and the start record counts it.
 """
 
 from __future__ import annotations
 
+import errno
+import hmac
 import json
 import os
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Struct
 
 from compliance import checkpoints, notes
 from compliance.checkpoints import Checkpoint
-from compliance.merkle import Frontier, leaf_hash
+from compliance.merkle import Frontier
 from compliance.records import Decision, Outcome, UnknownRecord, decode
-from compliance.segments import LEAF, Segment, read_lines, seal, segments
+from compliance.segments import LEAF, Segment, read_lines, seal, segments, sync_directory, unseal
+from compliance.tails import Chain, NotSigned, Voucher
 
 
 class JournalError(Exception):
@@ -29,36 +38,61 @@ class JournalDamaged(JournalError):
     """The files are not what the last signed checkpoint says."""
 
 
+class _Read(Struct):
+    """What one segment holds."""
+
+    segment: Segment
+    end: int = 0  # bytes of whole lines
+    vouched: int = 0  # bytes of those that are signed or vouched for
+    until: int = 0  # the sequence after the last of these
+    rest: int = 0  # lines after them
+
+
 class Recovery:
     """What one slot's log holds.  Cuts off what a crash left unfinished; raises `JournalDamaged` and `OSError`."""
 
-    def __init__(self, directory: Path, origin: str, key: Ed25519PublicKey) -> None:
+    def __init__(self, directory: Path, origin: str, key: Ed25519PrivateKey) -> None:
         self._directory = directory
+        self._voucher = Voucher(key, origin)
         self.cut_bytes = 0  # of a torn last line
         notes.cut_torn(directory / "checkpoints")
-        self._signed = self._newest_checkpoint(origin, key)
+        self._signed = self._newest_checkpoint(origin, key.public_key())
         found = self._contiguous()
         mark = self._load_mark()
-        self.frontier = Frontier(mark["size"], [bytes.fromhex(h) for h in mark["frontier"]])
-        if self.frontier.root().hex() != mark["root"]:
-            raise JournalDamaged("frontier.json does not fit its own root")
-        self._check_signed()
         self.checkpointed: int = mark["size"]
         self.last_kind: str = mark["last_kind"]
         self.last_at: int = mark["last_at"]
         self.lag_us: int | None = mark.get("lag_us")  # how far local requests might run ahead of their records
+        try:
+            self._replay_all(found, mark)
+        except NotSigned as wrong:
+            raise JournalDamaged(str(wrong)) from None
+        self.clean = self.last_kind in ("stopped", "")  # the last writer stopped, or there was none
+        self.interrupted = self._without_outcome(mark["oldest_open"])
+        found = segments(directory)
+        self.segment = found[-1] if found and not found[-1].sealed else None  # the open one, which goes on
+
+    def _replay_all(self, found: list[Segment], mark: dict[str, Any]) -> None:
+        frontier = Frontier(mark["size"], [bytes.fromhex(h) for h in mark["frontier"]])
+        self._chain = Chain(self._voucher, frontier, self._signed, marked="mac" in mark)
+        self._last_line = b""
         there = 0
+        reads: list[_Read] = []
         for segment in found:
             there = segment.last + 1
             if not segment.sealed or there > self.checkpointed:
-                there = self._replay(segment)
+                reads.append(self._replay(segment))
+        if self._chain.end():
+            self._vouch_for_all(reads)
+        self.frontier = self._chain.frontier
         promised = max(self.checkpointed, self._signed.size)
+        there = min(self.frontier.size, reads[-1].until if reads else there)
         if there < promised:
             raise JournalDamaged(f"the log has {there} records, its checkpoint says {promised}")
-        self.unsigned = there - self._signed.size  # records that no checkpoint covers: taken over as they stand
-        self.clean = self.last_kind in ("stopped", "")  # the last writer stopped, or there was none
-        self.interrupted = self._without_outcome(mark["oldest_open"])
-        self.segment = found[-1] if found and not found[-1].sealed else None  # the open one, which goes on
+        self.unsigned = there - self._signed.size  # records that no checkpoint covers, taken over
+        self.unvouched = self._chain.unvouched  # of these, such as an earlier version left, which vouched for none
+        self.unauthenticated = sum(read.rest for read in reads)
+        self._set_aside(reads)
 
     def _contiguous(self) -> list[Segment]:
         """The segments; one that was left behind open is sealed."""
@@ -72,49 +106,89 @@ class Recovery:
             raise JournalDamaged(f"a segment is missing before {found[0].path.name}")
         return found
 
-    def _replay(self, segment: Segment) -> int:
-        """Hash what came after the checkpoint; cut a torn tail off the open segment.  The sequence after its last record."""
+    def _replay(self, segment: Segment) -> _Read:
+        """Hash what came after the checkpoint; cut a torn tail off the open segment."""
+        read = _Read(segment, until=segment.first)
         if segment.removed:
             self._replay_leaves(segment)
-            return segment.last + 1
+            read.until = segment.last + 1
+            return read
         with open(segment.path, "rb" if segment.sealed else "r+b") as file:
             seq = segment.first
-            good = 0
             for line in file:
                 if not line.endswith(b"\n") or b"\0" in line:  # half of a line, or a hole that a power cut left
                     break
-                if seq >= self.frontier.size:
-                    self._take(line[:-1], segment)
+                read.end += len(line)
+                read.rest += 1
                 seq += 1
-                good += len(line)
-            file.seek(0, os.SEEK_END)
-            if segment.sealed and (seq != segment.last + 1 or file.tell() > good):
+                if seq <= self._chain.frontier.size or self._take(line[:-1], segment):
+                    read.vouched, read.until, read.rest = read.end, seq, 0
+            size = file.seek(0, os.SEEK_END)
+            if segment.sealed and (seq != segment.last + 1 or size > read.end):
                 raise JournalDamaged(f"{segment.path.name} does not hold the records that its name says")
-            if file.tell() > good:
-                self.cut_bytes = file.tell() - good
-                file.truncate(good)
+            if size > read.end:
+                self.cut_bytes = size - read.end
+                file.truncate(read.end)
                 os.fsync(file.fileno())
-        return seq
+        return read
 
-    def _take(self, line: bytes, segment: Segment) -> None:
+    def _take(self, line: bytes, segment: Segment) -> bool:
+        """Is everything up to it signed, or vouched for?"""
+        if not self._chain.line(line):
+            self._last_line = line
+            return False
+        self._follow(line, segment.path.name)
+        return True
+
+    def _follow(self, line: bytes, name: str) -> None:
         try:
             record = decode(line)
         except UnknownRecord:
-            where = f"record {self.frontier.size} of {segment.path.name}"
+            where = f"record {self._chain.frontier.size - 1} of {name}"
             raise JournalDamaged(f"{where} is none; `audit verify` says more") from None
-        self.frontier.append(leaf_hash(line))
-        self._check_signed()
         self.last_kind = record.kind
         self.last_at = max(self.last_at, record.at)
+
+    def _vouch_for_all(self, reads: list[_Read]) -> None:
+        """What a version left that vouched for nothing is taken over as it stands, and the start record says so."""
+        for read in reads:
+            read.vouched, read.until, read.rest = read.end, read.until + read.rest, 0
+        self._follow(self._last_line, reads[-1].segment.path.name)
+
+    def _set_aside(self, reads: list[_Read]) -> None:
+        """Take from the log what nothing vouches for, and keep it where nothing reads it."""
+        aside = self._directory / f"unauthenticated-{self.frontier.size:012d}.jsonl"
+        for read in reads:
+            if not read.rest:
+                continue
+            path = read.segment.path
+            try:
+                with open(path, "rb") as file, open(aside, "ab") as kept:
+                    file.seek(read.vouched)
+                    shutil.copyfileobj(file, kept)
+                    kept.flush()
+                    os.fsync(kept.fileno())
+                sync_directory(self._directory)
+            except OSError as error:  # nobody was promised these, and on a full disk the log goes on without them
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+            if read.segment.first > self.frontier.size:
+                path.unlink()
+                continue
+            if read.segment.sealed:
+                path = unseal(read.segment).path
+            with open(path, "r+b") as file:
+                file.truncate(read.vouched)
+                os.fsync(file.fileno())
+            sync_directory(self._directory)
 
     def _replay_leaves(self, segment: Segment) -> None:
         """The same of records that retention removed: their leaf hashes are there."""
         leaves = segment.path.read_bytes()
         if len(leaves) != (segment.last + 1 - segment.first) * LEAF:
             raise JournalDamaged(f"{segment.path.name} does not hold the leaf hashes that its name says")
-        for number in range(self.frontier.size - segment.first, segment.last + 1 - segment.first):
-            self.frontier.append(leaves[number * LEAF : (number + 1) * LEAF])
-            self._check_signed()
+        for number in range(self._chain.frontier.size - segment.first, segment.last + 1 - segment.first):
+            self._chain.leaf(leaves[number * LEAF : (number + 1) * LEAF])
 
     def _newest_checkpoint(self, origin: str, key: Ed25519PublicKey) -> Checkpoint:
         note = notes.last(self._directory / "checkpoints")
@@ -125,23 +199,24 @@ class Recovery:
         except checkpoints.BadNote as bad:
             raise JournalDamaged(f"the newest checkpoint is not this log's own: {bad}") from None
 
-    def _check_signed(self) -> None:
-        """What was signed is never continued otherwise."""
-        if self.frontier.size == self._signed.size and self.frontier.root() != self._signed.root:
-            raise JournalDamaged(f"the first {self._signed.size} records are not those that were signed")
-
     def _load_mark(self) -> dict[str, Any]:
-        """Where the tree stood.  Only a short cut: where a crash left none, all records are hashed again."""
+        """Where the tree stood.  Only a short cut: where a crash left none, or the key does not vouch for it, all records
+        are hashed again."""
+        nothing: dict[str, Any] = {"size": 0, "frontier": [], "last_kind": "", "last_at": 0, "oldest_open": 0}
         try:
             mark: dict[str, Any] = json.loads((self._directory / "frontier.json").read_text())
-        except (FileNotFoundError, ValueError):
-            nothing = {"size": 0, "frontier": [], "root": Frontier().root().hex()}
-            return {**nothing, "last_kind": "", "last_at": 0, "oldest_open": 0}
-        return mark
+            genuine = hmac.compare_digest(mark["mac"], self._voucher.mark_mac(mark))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return nothing
+        return mark if genuine else nothing
 
     def _without_outcome(self, start: int) -> list[Decision]:
         still_open: dict[tuple[str, int], Decision] = {}
-        for record in map(decode, read_lines(self._directory, start)):
+        for number, line in enumerate(read_lines(self._directory, start), start):
+            try:
+                record = decode(line)
+            except UnknownRecord:
+                raise JournalDamaged(f"record {number} is none; `audit verify` says more") from None
             if isinstance(record, Decision):
                 still_open[record.request, record.attempt] = record
             elif isinstance(record, Outcome):

@@ -70,6 +70,15 @@ def seal(segment: Segment, last: int) -> Segment:
     return Segment(path, segment.first, last)
 
 
+def unseal(segment: Segment) -> Segment:
+    """Take the last name back, of a segment whose end was not this log's.  The caller syncs the directory."""
+    path = open_path(segment.path.parent, segment.first)
+    with contextlib.suppress(OSError):
+        segment.path.chmod(0o600)
+    segment.path.rename(path)
+    return Segment(path, segment.first)
+
+
 def sync_directory(directory: Path) -> None:
     """Until the names in a directory are on the disk."""
     descriptor = os.open(directory, os.O_RDONLY)

@@ -187,6 +187,21 @@ class Vault:
         with self._lock, self._failing():
             return self._db.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is None
 
+    def older_than_newest(self, most: int) -> int | None:
+        """The time of the newest record beyond the `most` newest ones: what came until then is too much.  None: nothing is."""
+        with self._lock, self._failing():
+            row = self._db.execute("SELECT at FROM records ORDER BY at DESC LIMIT 1 OFFSET ?", (most,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def newest(self, most: int, *, begin: int = 0, end: int = (1 << 62)) -> list[str]:
+        """Requests that came in [begin, end) and of which something is held, the newest first."""
+        with self._lock, self._failing():
+            rows = self._db.execute(
+                "SELECT request FROM records WHERE at >= ? AND at < ? GROUP BY request ORDER BY max(at) DESC LIMIT ?",
+                (begin, end, most),
+            )
+            return [str(row[0]) for row in rows]
+
     def items(self, scope: str, value: str) -> list[Item]:
         """What is held under a subject's pseudonym, a tenant or a request id, by name, the oldest first."""
         with self._lock, self._failing():

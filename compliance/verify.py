@@ -8,7 +8,8 @@ CHECKPOINTS is a file of one or more signed checkpoints and rosters that you kep
 file imports nothing of Spillway and may be copied to another machine; it repeats the tree hashing of RFC 6962 on
 purpose.  For each slot of a log, in order:
 
-    1. the files are there and readable: key, checkpoints, segments that follow each other
+    1. the files are there and readable: key, checkpoints, segments that follow each other; of several logs, each
+       stands in the folder of its name
     2. every line is a canonical record: compact JSON, keys in byte order, no floats
     3. the sequence has no gap, no repetition and no reordering; a sealed segment holds what its name says
     4. time never runs backwards
@@ -232,7 +233,7 @@ def _verify_logs(path: Path, brought: _Brought, processes: int) -> Report:
     signed: dict[str, dict[int, bytes]] = {}  # by origin: roots of signed checkpoints by their size
     # 8a. the rosters
     if not report.alone and any((path / name).exists() for name in ROSTER):
-        report.rosters = _read_rosters(path, brought)
+        report.rosters = _read_rosters(path, brought, processes=processes)
     for directory in [path] if report.alone else sorted(key.parent for key in path.glob("*/key.pub")):
         slot = Slot(str(directory))
         report.slots.append(slot)
@@ -246,6 +247,11 @@ def _verify_logs(path: Path, brought: _Brought, processes: int) -> Report:
         for slot in report.slots if count > 1 else ():
             if slot.origin == origin:
                 slot.problem = slot.problem or f"there are two logs of {origin} here"
+    # 1b. each stands in its own place
+    for slot in report.slots:
+        folder, own = Path(slot.directory).name, slot.origin.rpartition("/")[2]
+        if slot.origin and not slot.problem and not report.alone and folder != own:
+            slot.problem = f"this folder is called {folder}, and holds the log of {slot.origin}: it was put in another's place"
     # 9. what retention removed
     _check_removed(report)
     # 10. what reviewers signed
@@ -924,7 +930,7 @@ def _removal(record: dict[str, Any], where: str) -> tuple[str, int, int]:
 def _attestation(record: dict[str, Any], where: str) -> Attestation:
     """What a record of kind `attested` says, once its signature is verified: Ed25519 by the key that it names, over
     `spillway attestation`, a line end, and the record without its place, its time and the signature."""
-    kept_ = {name: value for name, value in record.items() if name not in ("at", "seq", "signature")}
+    kept_ = {name: value for name, value in record.items() if name not in ("at", "seq", "seq_mac", "signature")}
     try:
         raw = _decoded(record["signer_key"])
         text = b"spillway attestation\n" + _ENCODER.encode(kept_).encode()
@@ -1095,7 +1101,12 @@ def _open_roster(note: bytes, name: str, key: Ed25519PublicKey) -> _Roster:
     return _Roster(_number(lines[1]), _number(lines[2]), _hash(lines[3]), entries)
 
 
-def _read_rosters(path: Path, brought: _Brought, *, chained: bool = True) -> Rosters:
+def _open_rosters(notes: list[bytes], *, name: str, key: bytes) -> list[_Roster]:
+    public = Ed25519PublicKey.from_public_bytes(key)
+    return [_open_roster(note, name, public) for note in notes]
+
+
+def _read_rosters(path: Path, brought: _Brought, *, chained: bool = True, processes: int = 1) -> Rosters:
     """Every roster of a directory: signed, chained to the one kept before, and never of fewer slots or records."""
     rosters = Rosters()
     try:
@@ -1105,8 +1116,10 @@ def _read_rosters(path: Path, brought: _Brought, *, chained: bool = True) -> Ros
         if not notes or notes[-1] != newest:
             notes.append(newest)
         last, before = _Roster(0, 0, b"", {}), b""
-        for note in notes:
-            roster = _open_roster(note, name, key)
+        chunks = [notes[at : at + _CHUNK] for at in range(0, len(notes), _CHUNK)]
+        opened = functools.partial(_open_rosters, name=name, key=key.public_bytes_raw())
+        rows = [row for part in _each(opened, chunks, processes if len(notes) >= _MUCH_NOTES else 1) for row in part]
+        for note, roster in zip(notes, rows, strict=True):
             if chained and roster.previous != hashlib.sha256(before).digest():
                 raise Broken(f"rosters: one is missing before number {roster.number}, or was changed")
             shrunk = [

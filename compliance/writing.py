@@ -42,6 +42,8 @@ class OpenSegment:
         """How many records it takes, a new one being begun where it is full or old; the next is of time `at`."""
         if self._records >= self._most or self.old(at):
             self.seal(size)
+        if not self._records:  # a crash may have left it empty
+            self._began = at
         if self._path is None:
             path = open_path(self._directory, size)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115
@@ -61,7 +63,7 @@ class OpenSegment:
 
     def old(self, now: int) -> bool:
         """Is there one, and has it been open for long enough?"""
-        return self._path is not None and now - self._began >= self._age
+        return self._path is not None and self._records > 0 and now - self._began >= self._age
 
     def seal(self, size: int) -> None:
         """It never changes again; the log has `size` records."""

@@ -37,9 +37,13 @@ class Entry(Struct, frozen=True, dict=True):
 class Catalog:
     """Looks names up; a name that is not declared goes to the engines that take any name (`"*"`), in order."""
 
-    def __init__(self, entries: Mapping[str, Entry], wildcards: tuple[Target, ...] = ()) -> None:
+    def __init__(
+        self, entries: Mapping[str, Entry], wildcards: tuple[Target, ...] = (), beside: tuple[Target, ...] = ()
+    ) -> None:
+        """`beside`: targets that no public name leads to, and that are asked all the same."""
         self._entries = dict(entries)
         self._wildcards = wildcards
+        self._beside = beside
         self._passed: dict[str, Entry] = {}
 
     def find(self, name: str) -> Entry | None:
@@ -68,7 +72,7 @@ class Catalog:
     def targets(self) -> tuple[Target, ...]:
         """Every target once, wildcards included."""
         seen = {t.name: t for entry in self._entries.values() for t in entry.targets}
-        seen.update({t.name: t for t in self._wildcards})
+        seen.update({t.name: t for t in (*self._wildcards, *self._beside)})
         return tuple(seen.values())
 
 

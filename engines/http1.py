@@ -179,7 +179,9 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail(MalformedAnswer("the engine's answer is not HTTP"))
         else:
-            if self._silent > MAX_HEAD and not self._done:
+            if self._done:
+                self._return()
+            elif self._silent > MAX_HEAD:
                 self._fail(MalformedAnswer("the engine's answer has too many bytes that are not its body"))
 
     def eof_received(self) -> None:
@@ -296,17 +298,17 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         self._done = True
         if keep and transport is not None and not transport.get_write_buffer_size():
-            self.resume_reading()
-            self._loop.call_soon(self._return)  # after this chunk: bytes behind the answer close the connection
+            self.resume_reading()  # and `_return` follows when this chunk is read: bytes behind the answer close it
         else:  # not to be kept, or the engine answered before it had read the request
             self._close()
         if receiver is not None:
             receiver.on_end()
 
     def _return(self) -> None:
+        """The answer is complete, and the chunk that ended it is read."""
         if self._dirty:
             self._close()
-        elif not self.closed and self._done:
+        elif not self.closed:
             self._owner.give_back(self)
 
 

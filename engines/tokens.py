@@ -1,8 +1,9 @@
 """Token counts estimated from text, by OpenAI's encodings.  The ranks are shipped (`ranks/`, with their NOTICE).
 
 Nothing is downloaded and nothing is written: tiktoken is given the ranks, whose hashes are checked as it would.  An
-encoding takes 0.3 to 0.8 s to load and 45 to 80 MB, so it is loaded at first need, in a thread; until then, and where
-tiktoken is not installed (`pip install 'spillway[tokens]'`), there is no count.
+encoding takes 0.3 to 0.8 s to load and 45 to 80 MB, so a worker leaves it to a process of its own, which is this module:
+`python -m engines.tokens` reads a question a line, `{"encoding", "texts"}`, and writes a line for each, `{"counts"}` or
+`{"failure"}` (see `proxy.tokenizing`).
 
 Other vendors' models have other encodings: for them, and for sampled texts, a count is an estimate.
 """
@@ -12,11 +13,12 @@ from __future__ import annotations
 import binascii
 import hashlib
 import importlib.util
-import threading
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 SAMPLE = 8_192
@@ -67,45 +69,19 @@ def encoding_of(model: str) -> str:
 
 
 class Tokens:
-    """The encodings of one process."""
+    """The encodings of one process, each loaded when it is first asked for."""
 
     def __init__(self, folder: Path = _FOLDER) -> None:
         self._folder = folder
         self._loaded: dict[str, Any] = {}
-        self._asked: set[str] = set()
-        self._lock = threading.Lock()
-        self.failure = ""  # why an encoding could not be loaded
 
-    def count(self, text: str, encoding: str) -> int | None:
-        """About how many tokens a text has; None where the encoding is not loaded, which this begins."""
+    def count(self, text: str, encoding: str) -> int:
+        """About how many tokens a text has; raises `Unusable`."""
         found = self._loaded.get(encoding)
         if found is None:
-            self._ask(encoding)
-            return None
+            found = self._loaded[encoding] = _load(self._folder, encoding)
         counted = sum([len(found.encode_ordinary(part)) for part in _sample(text)])
         return counted if len(text) <= SAMPLE else -(-counted * len(text) // SAMPLE)
-
-    def has(self, encoding: str) -> bool:
-        """Is the encoding loaded?  Asking does not begin it."""
-        return encoding in self._loaded
-
-    def load(self, encoding: str) -> None:
-        """Load an encoding now, which may take a second; raises `Unusable`."""
-        self._loaded[encoding] = _load(self._folder, encoding)
-
-    def _ask(self, encoding: str) -> None:
-        with self._lock:
-            if encoding in self._asked:
-                return
-            self._asked.add(encoding)
-        threading.Thread(target=self.prepare, args=(encoding,), name="tokens", daemon=True).start()
-
-    def prepare(self, encoding: str) -> None:
-        """Load an encoding, if it can be loaded; else `failure` says why not."""
-        try:
-            self.load(encoding)
-        except Unusable as unusable:
-            self.failure = str(unusable)
 
 
 def installed() -> bool:
@@ -130,7 +106,9 @@ def _load(folder: Path, name: str) -> Any:
         import zstandard
     except ImportError:
         raise Unusable("tiktoken is not installed: pip install 'spillway[tokens]'") from None
-    row = ENCODINGS[name]
+    row = ENCODINGS.get(name)
+    if row is None:
+        raise Unusable(f"there is no encoding {name!r}")
     path = folder / f"{name}.tiktoken.zst"
     try:
         data = zstandard.ZstdDecompressor().decompress(path.read_bytes())
@@ -148,3 +126,26 @@ def _ranks(data: bytes) -> dict[bytes, int]:
         token, _, rank = line.partition(b" ")
         ranks[decode(token)] = int(rank)
     return ranks
+
+
+class _Question(Struct):
+    encoding: str
+    texts: list[str]
+
+
+def main(folder: Path = _FOLDER) -> None:
+    """Answer questions until there are no more."""
+    tokens = Tokens(folder)
+    for line in sys.stdin.buffer:
+        answer: dict[str, Any]
+        try:
+            question = msgspec.json.decode(line, type=_Question)
+            answer = {"counts": [tokens.count(text, question.encoding) for text in question.texts]}
+        except Unusable as unusable:
+            answer = {"failure": str(unusable)}
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

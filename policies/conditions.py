@@ -322,7 +322,7 @@ def _span(node: Between) -> str:
 def compiled(node: Node) -> Holds:
     """A condition as a function: True, False, or None where it cannot be told.  It raises what a signal raises."""
     if isinstance(node, (All, AnyOf)):
-        parts = [compiled(part) for part in sorted(node.parts, key=_cost)]
+        parts = [compiled(part) for part in sorted(node.parts, key=cost)]
         return _all(parts) if isinstance(node, All) else _any(parts)
     if isinstance(node, Not):
         return _not(compiled(node.part))
@@ -335,7 +335,7 @@ def compiled(node: Node) -> Holds:
     return _holding(node)
 
 
-def _cost(node: Node) -> int:
+def cost(node: Node) -> int:
     """What is dear is asked last, so that it need not be: facts, then what is read from the text, then what is learnt."""
     return max([_COSTS.get(signal, 0) for signal in reads(node)], default=0)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from policies.complexity import Routing
-from policies.filters import FILTERS
+from policies.filters import why_not
 from policies.model import Candidate, Decision, Facts, Veto
 from policies.rankers import LOCAL, as_declared, home_first, of_size
 
@@ -30,13 +30,11 @@ def decide(
     vetoes: list[Veto] = []
     able: list[Candidate] = []
     for candidate in candidates:
-        for check in FILTERS:
-            found = check(facts, candidate)
-            if found is not None:
-                vetoes.append(Veto(candidate.target, *found))
-                break
-        else:
+        found = why_not(facts, candidate)
+        if found is None:
             able.append(candidate)
+        else:
+            vetoes.append(Veto(candidate.target, *found))
     if len(able) > 1:
         able.sort(key=lambda candidate: home_first(facts, candidate))
         if routing is not None:

@@ -61,6 +61,10 @@ class StaticEmbedding:
         self._known: dict[str, tuple[tuple[int, ...], int]] = {}
         self.width = int(table.shape[1])
 
+    def twin(self) -> StaticEmbedding:
+        """The same table, for another thread."""
+        return StaticEmbedding(self._table, self._scale, self.vocabulary)
+
     def read(self, text: str) -> tuple[Floats, Integers]:
         """(the unit vector of a text, zero where no word is known; its n-grams, for `buckets`).  Not to be changed."""
         if self._last is not None and self._last[0] == text:  # a route and its complexity ask for the same text
@@ -90,6 +94,16 @@ class StaticEmbedding:
         """The words that are read of a text, and each one's rows."""
         words = split(text[:SAMPLE])
         return words, [(self._known.get(word) or self._learn(word))[0] for word in words]
+
+    def parts(self, text: str) -> tuple[list[str], Floats]:
+        """The words that are read of a text, and what each adds to its vector: (words, width), which sums to it."""
+        words, rows = self.pieces(text)
+        parts = np.zeros((len(words), self.width), np.float32)
+        for part, own in zip(parts, rows, strict=True):
+            part[:] = self._table.take(own, axis=0).astype(np.float32).sum(axis=0) * self._scale
+        whole = parts.sum(axis=0)
+        norm = float(np.sqrt(whole @ whole))
+        return words, parts / norm if norm else parts
 
     def vectors(self, texts: Sequence[str]) -> Floats:
         """(texts, width)"""

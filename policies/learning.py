@@ -45,34 +45,63 @@ class Learnt(Struct, frozen=True):
     promotion: Promotion
 
 
+class Examples(Struct, frozen=True):
+    """What is learnt from, as numbers: a row for each prompt."""
+
+    kind: str  # prompt, or answer
+    named: Numbers  # (rows, features of the kind)
+    vectors: Numbers
+    strong: Numbers  # how each model did, or an unbiased guess of it (`policies.weighing`)
+    weak: Numbers
+    groups: Sequence[str]  # rows of one are never both learnt from and tried on
+    routes: Sequence[str]  # "" where none is known
+    words: Sequence[float]
+    clusters: Sequence[str] | None = None  # rows of one stand or fall together; None: each for itself
+
+
 def learn(rows: Sequence[Labelled], embedding: StaticEmbedding, version: str, *, made: str, seed: int = 0) -> Learnt:
     """The scorer of all rows, uncalibrated; it reads answers where every row has one.
 
     `version` is the embedding's hash, `made` an ISO day.  Raises ValueError for too few rows or too many, and for rows
     that hold nothing to learn.
     """
-    if len(rows) > MOST_LABELS:
-        raise ValueError(f"{len(rows):,} labelled prompts are more than {MOST_LABELS:,}")
+    _few_enough(len(rows))
     kind = kind_of(rows)
     named = np.array([gain.named_features(row.text, row.answer if kind == "answer" else None) for row in rows], float)
     vectors = embedding.vectors([row.text for row in rows]).astype(np.float64)
     strong, weak = (np.array([getattr(row, side) for row in rows], np.float64) for side in ("strong", "weak"))
-    gains = strong - weak
     groups = [same_text(row.text) for row in rows]
+    routes = [row.route or "" for row in rows]
+    words = [float(len(row.text.split())) for row in rows]
+    return learn_from(
+        Examples(kind, named, vectors, strong, weak, groups, routes, words), version, made=made, seed=seed
+    )
+
+
+def learn_from(examples: Examples, version: str, *, made: str, seed: int = 0) -> Learnt:
+    """The same of what was kept of prompts; raises ValueError, too."""
+    rows = len(examples.strong)
+    _few_enough(rows)
+    named, vectors, gains = examples.named, examples.vectors, examples.strong - examples.weak
 
     def make(at: Any) -> Scorer:
-        return gain.fit(kind, named[at], vectors[at], gains[at], embedding=version, made=made)
+        return gain.fit(examples.kind, named[at], vectors[at], gains[at], embedding=version, made=made)
 
-    everything = np.arange(len(rows))
-    scorer = make(everything)
-    scores, ranks = gain.held_out(make, named, vectors, groups, seed)
-    routes = _by_route([row.route or "" for row in rows], gains, groups, seed)
-    gate = promotion.promote(ranks, gains, [len(row.text.split()) for row in rows], routes, seed=seed)
+    scorer = make(np.arange(rows))
+    scores, ranks = gain.held_out(make, named, vectors, examples.groups, seed)
+    routes = _by_route(examples.routes, gains, examples.groups, seed)
+    gate = promotion.promote(ranks, gains, examples.words, routes, seed=seed, clusters=examples.clusters)
     measured = {name: getattr(gate, name) for name in ("apgr", "low", "high", "words", "routes")}
     origin = msgspec.structs.replace(
         scorer.origin, gate={name: round(value, 4) for name, value in measured.items() if value is not None}
     )
-    return Learnt(msgspec.structs.replace(scorer, origin=origin), scores, ranks, strong, weak, gate)
+    made_of = msgspec.structs.replace(scorer, origin=origin)
+    return Learnt(made_of, scores, ranks, examples.strong, examples.weak, gate)
+
+
+def _few_enough(rows: int) -> None:
+    if rows > MOST_LABELS:
+        raise ValueError(f"{rows:,} labelled prompts are more than {MOST_LABELS:,}")
 
 
 def kind_of(rows: Sequence[Labelled]) -> str:

@@ -77,15 +77,17 @@ def curve(scores: Sequence[float] | Numbers, gains: Sequence[float] | Numbers) -
 def promote(
     scores: Numbers,
     gains: Numbers,
-    words: Sequence[int],
+    words: Sequence[float],
     routes: Numbers | None = None,
     *,
     seed: int = 0,
+    clusters: Sequence[str] | None = None,
 ) -> Promotion:
     """The gate: promoted where the interval's lower end beats random, and each route's mean gain where routes are given.
 
     `scores` are held out, and so is `routes`, the mean gain of each row's route; `words` counts each prompt's words.
-    The word count is shown beside and decides nothing.
+    The word count is shown beside and decides nothing.  Rows of one cluster (of one user, say, whose arm was drawn once)
+    are drawn together, since they are not so many pieces of evidence.
     """
     ranked = _Ranked(scores, gains)
     value = _one(ranked.apgr(None))
@@ -94,7 +96,7 @@ def promote(
     if value is None:
         why = "the strong model did no better than the weak one on these prompts: there is nothing to gain by asking it"
         return Promotion(False, why, None, None, None, None, None)
-    low, high = _interval(ranked.resampled(seed))
+    low, high = _interval(ranked.resampled(seed, clusters))
     rival, name = RANDOM, "sending prompts up at random"
     if by_route is not None and by_route > rival:
         rival, name = by_route, "each route's mean gain"
@@ -169,7 +171,7 @@ class _Ranked:
 
     def __init__(self, scores: Any, gains: Any) -> None:
         values = np.asarray(scores, np.float64)
-        order = np.argsort(-values, kind="stable")
+        order = self._order = np.argsort(-values, kind="stable")
         self.gains: Numbers = np.asarray(gains, np.float64)[order]
         falls = np.flatnonzero(np.diff(values[order])) + 1
         self._starts = np.concatenate(([0], falls)).astype(np.int64) if len(values) else np.zeros(0, np.int64)
@@ -185,14 +187,21 @@ class _Ranked:
     def apgr(self, draws: Numbers | None) -> Numbers:
         """Of each draw; NaN where it has no gap.  A row at place p (0 first, 1 last) adds its gain over 1 - p of shares."""
         counts, sums = self.groups(draws)
-        places = (np.cumsum(counts, axis=1) - counts / 2) / max(1, len(self.gains))
+        drawn = np.maximum(1, counts.sum(axis=1, keepdims=True))  # of clusters, not always as many rows
+        places = (np.cumsum(counts, axis=1) - counts / 2) / drawn
         total = sums.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(total > 0, 1 - (sums * places).sum(axis=1) / total, np.nan)
 
-    def resampled(self, seed: int) -> Numbers:
-        """Of `RESAMPLES` bootstrap draws (Efron, 1979); one without a gap counts as the worst."""
-        several = np.concatenate([self.apgr(draw) for draw in _draws(len(self.gains), seed)])
+    def resampled(self, seed: int, clusters: Sequence[str] | None = None) -> Numbers:
+        """Of `RESAMPLES` bootstrap draws (Efron, 1979), of rows or of whole clusters; one without a gap counts as the worst."""
+        if clusters is None:
+            draws = _draws(len(self.gains), seed)
+        else:
+            names, numbers = np.unique(np.array(clusters), return_inverse=True)
+            owner = numbers[self._order]
+            draws = (draw[:, owner] for draw in _draws(len(names), seed))
+        several = np.concatenate([self.apgr(draw) for draw in draws])
         return np.where(np.isnan(several), -np.inf, several)
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from policies.embedding import Embedding, Floats, Integers
 from policies.linear import Head, Read, fit, softmax
+from policies.stages import ASKED
 
 SHARE = 0.15
 BORDER = 0.05
@@ -63,6 +65,7 @@ class Placed(Struct, frozen=True):
     best: tuple[tuple[str, float], ...]  # the three best and their probabilities
     nearest: tuple[str, int, float]  # route, number of its utterance, likeness
     scope: float  # zero and more: in scope
+    second: str = ""  # what became of the second stage, where the first was unsure; see `policies.stages`
 
 
 class Held(Struct, frozen=True):
@@ -139,7 +142,12 @@ class Cascade:
     def place(self, text: str) -> Placed:
         """By the first stage, or by both."""
         placed = self.first.place(text)
-        return self.second.place(text) if self.unsure(placed) else placed
+        return self.again(text, placed) if self.unsure(placed) else placed
+
+    def again(self, text: str, placed: Placed) -> Placed:
+        """What the second stage says of a text of which the first is unsure.  It may run beside the first, in a thread of
+        its own."""
+        return replace(self.second.place(text), second=ASKED)
 
 
 def blend(scores: Floats, described: Floats, near: float, sharpness: float) -> Floats:

@@ -48,12 +48,15 @@ class SignalFailed(Exception):
 
 
 class Pending(Exception):
-    """`signal` cannot be had at once: whoever asks may wait for it, hand it in with `Signals.give`, and ask again."""
+    """`signal` cannot be had at once: whoever asks may wait for it, hand it in with `Signals.give`, and ask again.
 
-    def __init__(self, signal: str, text: str) -> None:
+    `placed`: what the first stage said, where only the second is waited for."""
+
+    def __init__(self, signal: str, text: str, placed: Placed | None = None) -> None:
         super().__init__(signal)
         self.signal = signal
         self.text = text
+        self.placed = placed
 
 
 class Who(Struct, frozen=True, gc=False):

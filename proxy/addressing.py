@@ -70,15 +70,21 @@ class Address:
         "default_max_output",
         "dialect",
         "honours_usage_option",
+        "labels",
         "limit_field",
         "reusable",
         "sampling_extensions",
         "target",
+        "timeouts",
     )
 
-    def __init__(self, target: Target, row: Kind, dialect: Dialect, path: str, version: str) -> None:
+    def __init__(
+        self, target: Target, row: Kind, dialect: Dialect, path: str, version: str, labels: Labels, timeouts: Timeouts
+    ) -> None:
         self.target = target
         self.dialect = dialect
+        self.labels = labels  # what rules may know of it
+        self.timeouts = timeouts
         self.honours_usage_option = row.honours_usage_option and dialect.name == "openai"
         self.reusable = row.reuse_after_stream
         self.default_max_output = DEFAULT_MAX_OUTPUT
@@ -146,7 +152,10 @@ class Addresses:
         address = self._known.get((target.name, operation))
         if address is None:
             row = kind(target.kind)
-            address = Address(target, row, self.dialect(target, operation), row.paths[operation], self._version)
+            address = Address(
+                target, row, self.dialect(target, operation), row.paths[operation], self._version, self.labels(target),
+                self._timeouts[target.engine],
+            )  # fmt: skip
             if len(self._known) < ADDRESS_LIMIT:
                 self._known[target.name, operation] = address
         return address
@@ -171,6 +180,3 @@ class Addresses:
         if request.operation not in row.paths:
             return False
         return request.operation is Operation.CHAT or row.foreign.get(request.operation, row.dialect) == request.dialect
-
-    def timeouts(self, target: Target) -> Timeouts:
-        return self._timeouts[target.engine]

@@ -27,7 +27,8 @@ class Admission:
     def leave(self, engine: EngineState) -> None:
         """Give the place back and wake the first that waits for it."""
         engine.in_flight -= 1
-        self._wake(engine.name)
+        if self._waiting:
+            self._wake(engine.name)
 
     async def wait(self, engine: EngineState) -> None:
         """Until a place may be free; the caller decides again.  Raises `Refusal("queue_timeout")`."""
@@ -50,6 +51,8 @@ class Admission:
         finally:
             if waiter in queue:
                 queue.remove(waiter)
+            if not queue and self._waiting.get(engine.name) is queue:
+                del self._waiting[engine.name]
 
     def _wake(self, engine: str) -> None:
         queue = self._waiting.get(engine)

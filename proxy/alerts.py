@@ -53,8 +53,29 @@ class Alert(Struct, frozen=True):
     ends: int
 
 
-def body_of(alert: Alert) -> bytes:
-    """The message: money in dollars with twelve places, as text, so that no reader rounds it."""
+class Notice(Struct, frozen=True):
+    """Anything else that is to be told: numbers and names, never content."""
+
+    id: str
+    at: int  # seconds since the epoch
+    type: str
+    about: str  # for the log, where it cannot be delivered
+    data: Mapping[str, Any]
+
+
+def body_of(alert: Alert | Notice) -> bytes:
+    """The message of either."""
+    if isinstance(alert, Notice):
+        return json.dumps({"type": alert.type, "timestamp": alert.at, "data": dict(alert.data)}).encode()
+    return _of_budget(alert)
+
+
+def _about(alert: Alert | Notice) -> str:
+    return alert.about if isinstance(alert, Notice) else f"the budget alert of {alert.scope} for {alert.window}"
+
+
+def _of_budget(alert: Alert) -> bytes:
+    """Money in dollars with twelve places, as text, so that no reader rounds it."""
 
     def amount(value: int) -> str | int:
         return f"{value // 10**12}.{value % 10**12:012d}" if alert.unit == "usd" else value
@@ -90,7 +111,7 @@ class Alerts:
         self._secret = secret
         proxies: Mapping[str, str] = {"http": proxy, "https": proxy} if proxy is not None else {}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(dict(proxies)), _NoRedirect())
-        self._waiting: queue.Queue[Alert] = queue.Queue(QUEUE_LIMIT)
+        self._waiting: queue.Queue[Alert | Notice] = queue.Queue(QUEUE_LIMIT)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self.dropped = 0  # not delivered after every try, or too many at once
@@ -98,13 +119,13 @@ class Alerts:
     def start(self) -> None:
         self._thread.start()
 
-    def tell(self, alert: Alert) -> None:
+    def tell(self, alert: Alert | Notice) -> None:
         """From any thread; never waits and never raises."""
         try:
             self._waiting.put_nowait(alert)
         except queue.Full:
             self.dropped += 1
-            log.error("more budget alerts than can be sent: that of %s for %s is not", alert.scope, alert.window)
+            log.error("more alerts than can be sent: %s is not", _about(alert))
 
     def close(self) -> None:
         """One more try for what waits, within a short time."""
@@ -122,7 +143,7 @@ class Alerts:
                 continue
             self._deliver(alert)
 
-    def _deliver(self, alert: Alert) -> None:
+    def _deliver(self, alert: Alert | Notice) -> None:
         body = body_of(alert)
         pause = FIRST_PAUSE
         for attempt in range(TRIES):
@@ -131,11 +152,11 @@ class Alerts:
                 return
             if self._closing.is_set() or attempt == TRIES - 1:
                 break
-            log.warning("a budget alert was not taken (%s); trying again in %.0f s", why, pause)
+            log.warning("%s was not taken (%s); trying again in %.0f s", _about(alert), why, pause)
             self._closing.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
         self.dropped += 1
-        log.error("the budget alert of %s for %s was not delivered (%s)", alert.scope, alert.window, why)
+        log.error("%s was not delivered (%s)", _about(alert), why)
 
     def _post(self, message_id: str, body: bytes) -> str | None:
         """Why it was not taken; None: it was."""

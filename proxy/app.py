@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -37,8 +38,9 @@ from engines.catalog import WILDCARD, Catalog, Entry
 from engines.kinds import kind
 from engines.model import Target
 from engines.rates import PriceList
-from engines.tokens import LATEST, Tokens, installed
+from engines.tokens import LATEST, installed
 from engines.transport import Transport
+from policies.experiment import experiment_key
 from proxy.addressing import Addresses, Timeouts
 from proxy.admission import Admission
 from proxy.alerts import Alerts
@@ -53,11 +55,16 @@ from proxy.config_rules import asks_everywhere, clinical_tenants, detector_of, r
 from proxy.counting import Counting
 from proxy.deadlines import Deadlines
 from proxy.decision_checks import OF_FINDINGS, OF_ROUTES, asked, candidates_of
+from proxy.drawing import Split, Splitting, build_splits, undecided, with_targets
+from proxy.drifting import Watch
+from proxy.experiment_checks import leave, shadow_targets, split_targets
+from proxy.feedback import FeedbackDoor
 from proxy.fingerprints import Stamps, account, changes, in_force, keep_in_force, keep_text, kept_text, stamps
 from proxy.health import Fleet
 from proxy.ingress import Door
 from proxy.instance import instance_name as instance_name
 from proxy.instance import signing_key_path as signing_key_path
+from proxy.owners import Owners
 from proxy.pipeline import Pipeline
 from proxy.placing import TRUST, Placing
 from proxy.plugins import load as load_plugin
@@ -66,19 +73,25 @@ from proxy.prices import overrides, price_of, shipped
 from proxy.projections.ledger import Ledger, Projector
 from proxy.recording import Recorder, pseudonym_key
 from proxy.redacting import Redactor, open_store, redacts
+from proxy.remembering import Remembering
+from proxy.routing_shelves import graphs, workers_routes
+from proxy.shadowing import Shadowing, shadowing_of
 from proxy.spending import Spending
 from proxy.state.keys import KeyStore
 from proxy.state.leases import Leases
 from proxy.state.opening import open_budgets, slot_of
-from proxy.state.shelf import user_shelf
+from proxy.state.shelf import FileShelf, Shelves, user_shelf
 from proxy.state.telling import Telling
 from proxy.steering import Steerer, Steering, build_steerers, widened
 from proxy.telemetry import Metrics, Telemetry
-from proxy.vaulting import build_capturing
+from proxy.tokenizing import IDLE, TokenProcess
+from proxy.vaulting import build_capturing, build_remembering
 from proxy.witness import standing
 
 if TYPE_CHECKING:
-    from policies.semantic import Semantics
+    from proxy.complexity_models import Complexity
+    from proxy.escalating import Doubting
+    from proxy.routing_stages import Stages
 
 log = logging.getLogger("spillway")
 
@@ -107,7 +120,8 @@ class Worker:
         self, loop: asyncio.AbstractEventLoop, settings: Settings, slot: str, door: Door, pipeline: Pipeline, transport: Transport,
         journal: Journal, leases: Leases | None, projector: Projector, telemetry: Telemetry, poller: HealthPoller, deadlines: Deadlines,
         keys: KeyStore, keyring: Keyring, fleet: Fleet, redactor: Redactor, counting: Counting,
-        capturing: Capturing | None = None,
+        capturing: Capturing | None = None, watch: Watch | None = None, remembering: Remembering | None = None,
+        shadowing: Shadowing | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.door = door
@@ -127,6 +141,12 @@ class Worker:
         self._redactor = redactor
         self.counting = counting
         self._capturing = capturing
+        self._remembering = remembering
+        self.shadowing = shadowing
+        if remembering is not None:
+            remembering.start()
+        self.watch = watch
+        self._watch_task = loop.create_task(watch.run()) if watch is not None else None
         self._key_task = loop.create_task(self._watch_keys())
 
     async def drain(self, seconds: float) -> None:
@@ -140,13 +160,20 @@ class Worker:
     async def close(self) -> None:
         """Stop in the order of what depends on what: the journal's end settles budgets and the ledger."""
         self._key_task.cancel()
+        if self.watch is not None and self._watch_task is not None:
+            self._watch_task.cancel()
+            await asyncio.to_thread(self.watch.close)
         self.pipeline.close()
+        if self.shadowing is not None:
+            await self.shadowing.close()
         await self._poller.close()
         self.deadlines.close()
         await self.counting.close()  # what waits for its count is settled and recorded
         await self.transport.close()
         if self._capturing is not None:
             await asyncio.to_thread(self._capturing.close)
+        if self._remembering is not None:
+            await asyncio.to_thread(self._remembering.close)
         if self.journal.healthy:
             self.journal.append(Stopped(at=_now(), slot=self._slot))
         try:
@@ -165,6 +192,8 @@ class Worker:
             await asyncio.sleep(KEY_POLL)
             if self.settings.audit.witness:
                 self.pipeline.witnesses = await asyncio.to_thread(standing, Path(self.settings.state.dir))
+            if self.watch is not None:
+                self.pipeline.drift = self.watch.standing
             if await asyncio.to_thread(self._keys.changed):
                 self._keyring.replace(all_keys(self.settings, await asyncio.to_thread(self._keys.snapshot)))
 
@@ -191,18 +220,19 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     telemetry.start()
     journal.on_trouble(telemetry.audit_trouble)
     steerers = build_steering(settings)
-    placing = await asyncio.to_thread(build_placing, settings)
+    placing = await asyncio.to_thread(build_placing, settings, telemetry.second_stage)
     complexity = await asyncio.to_thread(build_complexity, settings)
     catalog = build_catalog(settings, steerers)
     addresses = Addresses(DIALECTS, {n: timeouts_of(settings, n) for n in settings.engines}, version())
-    recorder = Recorder(
+    remembering = build_remembering(settings)
+    recorder = (Recorder if remembering is None else remembering.recorder)(
         journal, telemetry, catalog, stamped, pseudonym_key(signing_key.private_bytes_raw()),
         keeps_local=settings.audit.on_failure == "keep_local",
     )  # fmt: skip
-    counter = build_counter(settings)
-    if counter is not None and settings.limits.tokenizer == "start":
-        await asyncio.to_thread(counter.prepare, LATEST)
-    spending = build_spending(settings, leases, counter)
+    tiktoken = build_token_counter(settings, loop)
+    if tiktoken is not None and settings.limits.tokenizer == "start":
+        await tiktoken.count(LATEST, [""])
+    spending = build_spending(settings, leases)
     transport = Transport(loop, egress_proxy=settings.egress_proxy)
     fleet = Fleet([*catalog.targets, *cheaper_targets(settings).values()])
     admission = Admission(loop, length=settings.limits.queue.length, max_wait=settings.limits.queue.max_wait)
@@ -223,7 +253,21 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     keys = KeyStore(state / "keys.db")
     keys.changed()
     keyring = Keyring(all_keys(settings, keys.snapshot()))
-    attempts = Attempts(
+    steering = Steering(steerers, placing, complexity.percentile if complexity is not None else None)
+    splits = build_experiments(settings)
+    drawn_by = experiment_key(pseudonym_key(signing_key.private_bytes_raw()))
+    chooser = (partial(Splitting, splits, drawn_by, journal) if splits else Chooser)(
+        loop,
+        fleet,
+        admission,
+        spending,
+        addresses,
+        recorder,
+        cheaper_targets(settings),
+        steering,
+    )
+    doubting = await asyncio.to_thread(build_doubting, settings, steerers, chooser)
+    attempts = (Attempts if doubting is None else doubting.attempts)(
         loop=loop,
         transport=transport,
         fleet=fleet,
@@ -239,7 +283,15 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         durable_local=settings.audit.local == "durable",
         capturing=capturing,
         asks_tokenizers=settings.limits.tokenizer != "off",
+        tiktoken=tiktoken,
     )
+    shadowing = shadowing_of(
+        settings, partial(_named, targets=_every(settings)), loop=loop, attempts=attempts, key=drawn_by, journal=journal,
+        chooser=chooser, steering=steering, addresses=addresses, fleet=fleet,
+        names=frozenset([entry.name for entry in catalog.entries]),
+    )  # fmt: skip
+    if shadowing is not None and remembering is not None:
+        shadowing.remember = remembering.answered
     pipeline = Pipeline(
         loop=loop,
         keyring=keyring,
@@ -247,23 +299,15 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         dialects=DIALECTS,
         scanner=scanner,
         ruleset=ruleset,
-        chooser=Chooser(
-            loop,
-            fleet,
-            admission,
-            spending,
-            addresses,
-            recorder,
-            cheaper_targets(settings),
-            Steering(steerers, placing, complexity),
-        ),
-        attempts=attempts,
+        chooser=chooser,
+        attempts=attempts if shadowing is None else shadowing,
         redactor=redactor,
         recorder=recorder,
         next_id=request_ids(),
         scan_deadline=settings.compliance.deadline,
         scan_when_needed=_scan_when_needed(settings),
         clinical=clinical_tenants(settings),
+        feedback=FeedbackDoor(loop, journal, Owners(state / "ledger.db", Path(settings.audit.dir)), _now),
     )
     door = Door(
         pipeline.serve,
@@ -293,6 +337,9 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         redactor,
         attempts.counting,
         capturing,
+        watch=build_watch(settings, complexity, name, telemetry),
+        remembering=remembering,
+        shadowing=shadowing,
     )
 
 
@@ -306,47 +353,71 @@ def build_catalog(settings: Settings, steerers: Mapping[str, Steerer] | None = N
     entries = _entries(settings, targets)
     if steerers is None:
         steerers = build_steering(settings)
-    return Catalog(
-        {name: widened(name, entries.get(name), steerers.get(name)) for name in (*entries, *steerers)}, wildcards
-    )
+    public = {name: widened(name, entries.get(name), steerers.get(name)) for name in (*entries, *steerers)}
+    if settings.experiments:
+        for name, entry in public.items():
+            arms = [_named(one, targets) for one in split_targets(settings, name)]
+            public[name] = with_targets(entry, arms) if arms else entry
+    return Catalog(public, wildcards, tuple([_named(one, targets) for one in shadow_targets(settings)]))
+
+
+def build_experiments(settings: Settings) -> dict[str, tuple[Split, ...]]:
+    """The experiments that split requests, by public name."""
+    if not settings.experiments:
+        return {}
+    targets = _every(settings)
+    return build_splits(settings, _entries(settings, targets), partial(_named, targets=targets))
 
 
 def build_steering(settings: Settings) -> dict[str, Steerer]:
-    """The declared decisions of each public name that has any."""
-    if not settings.decisions and not any(not isinstance(row, tuple) for row in settings.models.values()):
+    """The declared decisions of each public name that has any, or whose requests are split."""
+    routed = any(not isinstance(row, tuple) for row in settings.models.values())
+    if not settings.decisions and not routed and not settings.experiments:
         return {}
-    targets = {target.name: target for name in settings.engines for target in _targets(settings, name)}
+    targets = _every(settings)
     spending = build_spending(settings, None)
 
     def dearness(target: Target) -> float:
         price = None if target.boundary == LOCAL else spending.price(target)
         return 0 if price is None else price.input + price.output
 
-    return build_steerers(settings, _entries(settings, targets), lambda name: _named(name, targets), dearness)
+    entries = _entries(settings, targets)
+    found = build_steerers(settings, entries, lambda name: _named(name, targets), dearness)
+    split = [entry for name, entry in entries.items() if split_targets(settings, name)]
+    return {**{entry.name: undecided(entry) for entry in split}, **found}
 
 
-def build_semantics(settings: Settings) -> Semantics | None:
+def build_stages(settings: Settings, shelf: FileShelf | Shelves | None = None) -> Stages | None:
     """What tells routes apart, where a decision asks for it; the first time it is fitted, which may take a while."""
     if not asked(settings) & OF_ROUTES:
         return None
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from proxy.routing_models import semantics
+    from proxy.routing_stages import load_stages
 
-    return semantics(settings.routes, user_shelf(os.environ, ".routes"))
+    found = load_stages(
+        settings.routes, settings.routing.second, shelf or workers_routes(settings), graphs(settings),
+        fitting=lambda count: log.info("fitting the routes on %d utterances", count),
+    )  # fmt: skip
+    if found.why:
+        log.error("the second stage of routes is not there: %s", found.why)
+    return found
 
 
-def build_placing(settings: Settings) -> Placing | None:
+def build_placing(settings: Settings, count: Callable[[str], None] | None = None) -> Placing | None:
     """The way to it, proved on the routes' own utterances."""
-    found = build_semantics(settings)
-    if found is None:
+    stages = build_stages(settings)
+    if stages is None:
         return None
-    placing = Placing(found.place, settings.routing.deadline)
+    second = settings.routing.second
+    placing = Placing(
+        stages.first.place, settings.routing.deadline, stages.live(second, count) if second is not None else None
+    )
     texts = [text for route in settings.routes for text in (*route.utterances[:2], route.description)]
     placing.prove((texts * PROOFS)[:PROOFS])
     return placing
 
 
-def build_complexity(settings: Settings) -> Callable[[str], float | None] | None:
+def build_complexity(settings: Settings) -> Complexity | None:
     """What gives a prompt's percentile in the operator's own traffic, where a decision asks for it; None: uncalibrated."""
     if settings.complexity.scorer is None or "complexity" not in asked(settings):
         return None
@@ -359,7 +430,29 @@ def build_complexity(settings: Settings) -> Callable[[str], float | None] | None
     except (ScorerInvalid, OSError) as error:
         log.error("complexity is not calibrated for decisions: %s", error)
         return None
-    return None if prompts is None else prompts.percentile
+    return prompts
+
+
+def build_doubting(settings: Settings, steerers: Mapping[str, Steerer], chooser: Chooser) -> Doubting | None:
+    """What judges answers, where a decision lets doubtful ones go up; None: none does, and none of it is loaded."""
+    if not any([part.escalate is not None for part in settings.decisions]):
+        return None
+    from proxy.escalating import Doubting, answer_scorer, escalations_of
+
+    return Doubting(escalations_of(steerers), answer_scorer(settings.complexity), chooser)
+
+
+def build_watch(settings: Settings, complexity: Complexity | None, slot: str, telemetry: Telemetry) -> Watch | None:
+    """What sees that traffic is no longer like the scorer's calibration; None: there is none that a decision asks for."""
+    if complexity is None or complexity.origin.calibrated is None:
+        return None
+    alerts = _alerts(settings)
+    if alerts is not None:
+        alerts.start()
+    return Watch(
+        complexity.drift, complexity.origin, Path(settings.state.dir), slot, every=settings.complexity.drift_every,
+        alerts=alerts, measure=telemetry.drift,
+    )  # fmt: skip
 
 
 def _entries(settings: Settings, targets: Mapping[str, Target]) -> dict[str, Entry]:
@@ -390,6 +483,11 @@ def cheaper_targets(settings: Settings) -> dict[str, Target]:
     targets = {target.name: target for name in settings.engines for target in _targets(settings, name)}
     names = [name for budget in budgets_of(settings) for name in budget.instead]
     return {name: _named(name, targets) for name in names}
+
+
+def _every(settings: Settings) -> dict[str, Target]:
+    """Every target that is declared, by name."""
+    return {target.name: target for name in settings.engines for target in _targets(settings, name)}
 
 
 def _targets(settings: Settings, name: str) -> list[Target]:
@@ -497,19 +595,24 @@ def _scan_when_needed(settings: Settings) -> bool:
     """A rule that blocks must see every request; an answer is judged under its request's health context."""
     if settings.compliance.answers.found != "pass":
         return False
+    if leave(settings):  # what a copy, or an arm, brings outside must have been looked at
+        return False
     if asked(settings) & OF_FINDINGS:  # a decision that asks what was found must not be told that nothing was
         return False
     return settings.compliance.scan == "needed" and all(rule.action != "block" for rule in settings.compliance.rules)
 
 
-def build_counter(settings: Settings) -> Tokens | None:
-    """What counts tokens where no engine did; None: they are bounded by bytes."""
-    return Tokens() if settings.limits.tokenizer != "off" and installed() else None
+def build_token_counter(settings: Settings, loop: asyncio.AbstractEventLoop) -> TokenProcess | None:
+    """What counts a cloud's tokens where it did not say them; None: they are bounded by bytes."""
+    chosen = settings.limits.tokenizer
+    if chosen == "off" or not installed():
+        return None
+    return TokenProcess(loop, idle=math.inf if chosen == "start" else IDLE)
 
 
-def build_spending(settings: Settings, leases: Leases | None, counter: Tokens | None = None) -> Spending:
+def build_spending(settings: Settings, leases: Leases | None) -> Spending:
     unpriced = None if isinstance(settings.unpriced, str) else price_of("default", settings.unpriced)
-    return Spending(PriceList(shipped()), leases, PriceList(overrides(settings)), unpriced, counter)
+    return Spending(PriceList(shipped()), leases, PriceList(overrides(settings)), unpriced)
 
 
 def all_keys(settings: Settings, stored: Mapping[str, Principal]) -> dict[str, Principal]:
@@ -558,6 +661,17 @@ def _open_journal(settings: Settings, slot: str, key: Any) -> Journal:
 
         options["sync"] = slow_sync
     journal = Journal.open(directory / slot, origin=f"{instance_name(directory)}/{slot}", key=key, **options)
+    if journal.unauthenticated:
+        log.error(
+            "%s: %d records at its end were not written by this log's key, or by halves: they are set aside in %s, in"
+            " unauthenticated-*.jsonl",
+            journal.origin, journal.unauthenticated, journal.directory,
+        )  # fmt: skip
+    if journal.unvouched:
+        log.warning(
+            "%s: its last %d records were left by a version that vouched for none before they were signed: they are taken as"
+            " they stand", journal.origin, journal.unvouched,
+        )  # fmt: skip
     with contextlib.suppress(OSError):  # an evidence pack names what was not kept
         keep_text(directory, settings.policy_hash, settings.policy_material)
         keep_text(directory, settings.config_hash, settings.config_material)
@@ -577,11 +691,12 @@ def _say_trouble(journal: Journal, settings: Settings, why: str | None) -> None:
 
 
 def _leases(settings: Settings, slot: str, loop: asyncio.AbstractEventLoop, journal: Journal) -> Leases | None:
-    if not settings.budgets:
+    budgets = budgets_of(settings)
+    if not budgets:
         return None
     store = open_budgets(settings)
     return Leases(
-        store, slot_of(settings, slot, journal.origin), budgets_of(settings), loop, history=journal.read,
+        store, slot_of(settings, slot, journal.origin), budgets, loop, history=journal.read,
         go_on=settings.state.on_failure == "go_on", on_alert=Telling(journal, _alerts(settings)),
     )  # fmt: skip
 
@@ -603,7 +718,8 @@ async def _recover(
         Started(
             actor=account(), at=_now(), config=stamped.config, cut_bytes=journal.cut_bytes, detectors=stamped.detectors,
             instance=journal.origin, interrupted=len(interrupted),
-            lost_window_us=journal.may_miss, pid=os.getpid(), policy=settings.policy_hash, slot=slot, unsigned=journal.unsigned, version=version(),
+            lost_window_us=journal.may_miss, pid=os.getpid(), policy=settings.policy_hash, slot=slot,
+            unauthenticated=journal.unauthenticated, unsigned=journal.unsigned, unvouched=journal.unvouched, version=version(),
         )
     )  # fmt: skip
     changed = _policy_change(settings, stamped) if slot == FIRST_SLOT else None

@@ -16,7 +16,7 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from compliance.journal import JournalError, JournalFailed, JournalFull
-from compliance.model import LOCAL
+from compliance.model import LOCAL, Verdict
 from engines.base import Dialect
 from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
 from engines.model import Operation, Request, Target
@@ -34,9 +34,10 @@ from proxy.exchange import Attempt, Exchange, Header, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet, Origin
 from proxy.recording import Recorder
 from proxy.redacting import Redactor
-from proxy.relay import Limits, Relay
+from proxy.relay import Relay
 from proxy.session import Session, StreamSession, WholeSession
 from proxy.spending import OutOfBudget, Spending
+from proxy.tokenizing import TokenProcess
 
 _PASSED = frozenset(
     {
@@ -95,6 +96,7 @@ class Attempts:
         durable_local: bool,
         capturing: Capturing | None = None,
         asks_tokenizers: bool = True,
+        tiktoken: TokenProcess | None = None,
     ) -> None:
         self._loop = loop
         self._transport = transport
@@ -110,25 +112,23 @@ class Attempts:
         self._answer_limit = answer_limit
         self._durable_local = durable_local
         self._capturing = capturing
-        self.counting = Counting(loop, transport, self._finish, asks=asks_tokenizers)
+        self.counting = Counting(loop, transport, self._finish, tiktoken, asks=asks_tokenizers)
 
     async def ready(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> bool:
         """Can the first choice get what it may get?  False: it must be redacted and cannot be, so decide again."""
+        assert exchange.ruling is not None
         if not decision.ranked:
             return True
-        return type(await self._redacted(exchange, targets[decision.ranked[0]])) is not NotRedacted
-
-    async def _redacted(self, exchange: Exchange, target: Target) -> Redaction | NotRedacted | None:
-        """The request redacted for this target; None where its verdict does not ask for that."""
-        assert exchange.ruling is not None
-        labels = self._addresses.labels(target)
+        labels = self._addresses.labels(targets[decision.ranked[0]])
         if exchange.ruling.on(labels).action != "redact":
-            return None
-        return await self._redactor.redacted(exchange, labels)
+            return True
+        return type(await self._redactor.redacted(exchange, labels)) is not NotRedacted
 
     async def run(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> None:
         """Try the ranked candidates.  Returns when one has answered (or failed after the commit, which the
         client was told in its stream); raises `Failure` when none could, `OutOfBudget` when only money lacked."""
+        request, ruling = exchange.request, exchange.ruling
+        assert request is not None and ruling is not None
         failure: Failure | None = None
         broke: OutOfBudget | None = None
         unrecorded = False
@@ -136,16 +136,21 @@ class Attempts:
             if len(exchange.attempts) >= self._max_attempts:
                 break
             target = targets[name]
-            redaction = await self._redacted(exchange, target)
-            if isinstance(redaction, NotRedacted):
-                _veto(exchange, name, redaction)
-                continue
+            address = self._addresses.find(target, request.operation)
+            verdict = ruling.on(address.labels)
+            redaction: Redaction | None = None
+            if verdict.action == "redact":
+                redacted = await self._redactor.redacted(exchange, address.labels)
+                if isinstance(redacted, NotRedacted):
+                    _veto(exchange, name, redacted)
+                    continue
+                redaction = redacted
             engine = self._fleet[target.engine]
             origin = engine.pick(self._loop.time())
             if origin is None or (exchange.attempts and engine.saturated()):
                 continue  # the world changed while another candidate was tried
             try:
-                error = await self._attempt(exchange, target, engine, origin, redaction)
+                error = await self._attempt(exchange, address, verdict, engine, origin, redaction)
             except OutOfBudget as refusal:
                 broke = refusal
                 if refusal.everywhere:
@@ -158,7 +163,7 @@ class Attempts:
                 continue
             if error is None or exchange.sink.started:
                 return
-            failure = Failure(error, self._addresses.dialect(target, _operation(exchange)) is self._client(exchange))
+            failure = Failure(error, address.dialect is self._client(exchange))
             if not error.retryable:
                 break
         if unrecorded:
@@ -170,14 +175,13 @@ class Attempts:
         raise Failure(ConnectFailed("no engine could be reached"), same_dialect=False)
 
     async def _attempt(
-        self, exchange: Exchange, target: Target, engine: EngineState, origin: Origin, redaction: Redaction | None
-    ) -> EngineError | None:
+        self, exchange: Exchange, address: Address, verdict: Verdict, engine: EngineState, origin: Origin, redaction: Redaction | None
+    ) -> EngineError | None:  # fmt: skip
         """One target, once.  The error that ended it, or None."""
+        target = address.target
         request = exchange.request if redaction is None else redaction.request
         assert request is not None
         now = self._loop.time()
-        assert exchange.ruling is not None
-        verdict = exchange.ruling.on(self._addresses.labels(target))
         if not verdict.allows(target.boundary, redacted=redaction is not None):
             raise RuntimeError("a target was chosen that this request may not be sent to")
         attempt = Attempt(len(exchange.attempts), target, _us(now - exchange.started), verdict)
@@ -195,7 +199,6 @@ class Attempts:
         session: Session | None = None
         error: EngineError | None = None
         try:
-            address = self._addresses.find(target, request.operation)
             body, edits = self._render(request, address, target.max_output if hold is not None else None)
             if redaction is not None:
                 edits = ("redacted", *edits)
@@ -203,7 +206,11 @@ class Attempts:
             if self._capturing is not None:
                 self._capturing.begin(exchange, attempt, body, session)
             session.kept = []
-            connection = await self._dispatchable(exchange, attempt, origin, edits)
+            seq = self._recorder.decision(exchange, attempt, edits)
+            waits = target.boundary != LOCAL or self._durable_local or self._recorder.behind
+            connection = None if waits else self._transport.try_pooled(target, origin.url)
+            if connection is None:
+                connection = await self._dispatchable(address, origin, seq if waits else None)
             now = self._loop.time()
             attempt.connect_us = _us(now - exchange.started)
             relay = self._relay(exchange, attempt, address, session, connection, now)
@@ -260,17 +267,12 @@ class Attempts:
         if isinstance(error, EngineRefused) and relay.refusal_body:
             error.upstream = (relay.status, list(relay.headers), relay.refusal_body)
 
-    async def _dispatchable(
-        self, exchange: Exchange, attempt: Attempt, origin: Origin, edits: tuple[str, ...]
-    ) -> Connection:
-        """An open connection, once the decision's record stands as it must."""
-        target = attempt.target
-        seq = self._recorder.decision(exchange, attempt, edits)
-        connection = self._transport.try_pooled(target, origin.url)
-        if target.boundary == LOCAL and not self._durable_local and not self._recorder.behind:
-            if connection is not None:
-                return connection
-            return await self._transport.open(target, origin.url, timeout=self._addresses.timeouts(target).connect)
+    async def _dispatchable(self, address: Address, origin: Origin, seq: int | None) -> Connection:
+        """An open connection, once the decision's record `seq` is on the disk; None: it need not be."""
+        transport, target, timeout = self._transport, address.target, address.timeouts.connect
+        if seq is None:
+            return await transport.open(target, origin.url, timeout=timeout)
+        connection = transport.try_pooled(target, origin.url)
         if connection is not None:
             try:
                 await self._recorder.durable(seq)
@@ -278,11 +280,7 @@ class Attempts:
                 connection.release()
                 raise
             return connection
-        return await self._open_while_syncing(target, origin, seq)
-
-    async def _open_while_syncing(self, target: Target, origin: Origin, seq: int) -> Connection:
-        timeout = self._addresses.timeouts(target).connect
-        opening = self._loop.create_task(self._transport.open(target, origin.url, timeout=timeout))
+        opening = self._loop.create_task(transport.open(target, origin.url, timeout=timeout))
         try:
             await self._recorder.durable(seq)
             return await opening
@@ -304,7 +302,7 @@ class Attempts:
             )  # fmt: skip
         if request.operation is not Operation.CHAT:
             raise Untranslatable(
-                "request", f"{request.operation.value} has no form in the dialect of {address.target.name}"
+                "request", f"{request.operation} has no form in the dialect of {address.target.name}"
             )
         conversation = client.conversation(request)
         capped = cap is not None and conversation.max_output is None
@@ -323,7 +321,7 @@ class Attempts:
         request = exchange.request
         assert request is not None
         client = self._client(exchange)
-        scan, answering = self._answers.of(exchange, self._addresses.labels(attempt.target), attempt.scope)
+        scan, answering = self._answers.of(exchange, address.labels, attempt.scope)
         restore = address.target.model != request.model
         answer_id = f"spw-{exchange.id}"
         created = exchange.at // 1_000_000
@@ -355,9 +353,7 @@ class Attempts:
                 return [*kept, *_STREAM_HEADERS, *own]
             return [*(passed_headers(headers) if same else [_JSON_TYPE]), *own]
 
-        timeouts = self._addresses.timeouts(attempt.target)
-        limits = Limits(timeouts.first_event, timeouts.idle, timeouts.total)
-        relay = Relay(session, exchange.sink, connection, self._deadlines, limits, heads, self._loop, now)
+        relay = Relay(session, exchange.sink, connection, self._deadlines, address.timeouts, heads, self._loop, now)
         exchange.sink.on_resume = relay.resume
         return relay
 
@@ -403,11 +399,6 @@ def _veto(exchange: Exchange, name: str, why: NotRedacted) -> None:
         ranked=tuple([other for other in decision.ranked if other != name]),
         vetoes=(*decision.vetoes, Veto(name, why.reason, why.detail)),
     )
-
-
-def _operation(exchange: Exchange) -> Operation:
-    assert exchange.request is not None
-    return exchange.request.operation
 
 
 def _us(seconds: float) -> int:

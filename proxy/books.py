@@ -5,10 +5,11 @@ One object for one command: the ledger open, the configuration's rate cards and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, timedelta, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
@@ -24,6 +25,8 @@ from proxy.projections.sums import Traffic
 if TYPE_CHECKING:
     from engines.rates import Price
     from proxy.config import Settings
+
+T = TypeVar("T")
 
 
 class Month(Struct, frozen=True):
@@ -100,6 +103,10 @@ class Books:
         if span not in self._busy:
             self._busy[span] = busy_times(self._ledger.intervals(*span)) if self.cards else {}
         return self._busy[span]
+
+    def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """What a question of `proxy.projections.trials` finds in the ledger."""
+        return self._ledger.ask(question)
 
     def traffic(self, span: tuple[int, int]) -> Traffic:
         return self._ledger.traffic(*span)

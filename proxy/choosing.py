@@ -253,7 +253,7 @@ def facts_of(request: Request, verdict: Verdict, *, structure: bool) -> Facts:
         text_bytes -= sum(len(run) for run in _BASE64.findall(request.raw))
     return Facts(
         model=request.model,
-        operation=request.operation.value,
+        operation=request.operation,
         needs=request.needs,
         prompt_bytes=size_bytes,
         prompt_tokens=estimate_tokens(text_bytes),

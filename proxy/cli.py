@@ -23,16 +23,19 @@ from proxy import (
     cli_calibrate,
     cli_focus,
     cli_hold,
+    cli_parity,
     cli_plan,
     cli_policy,
     cli_prices,
     cli_reconcile,
+    cli_replay,
     cli_retain,
     cli_route,
     cli_scan,
     cli_scorecard,
     cli_slots,
     cli_spend,
+    cli_train,
     cli_vault,
     cli_witness,
 )
@@ -77,15 +80,18 @@ app.add_typer(cli_scan.app)
 app.add_typer(cli_route.app)
 app.add_typer(cli_route.routes_app, name="routes")
 app.add_typer(cli_calibrate.app)
+app.add_typer(cli_train.app)
 app.add_typer(cli_spend.app)
 app.add_typer(cli_budget.budget_app, name="budget")
 cli_slots.register(cli_budget.budget_app)
+app.add_typer(cli_parity.app)
 app.add_typer(cli_plan.app)
 app.add_typer(cli_scorecard.app)
 app.add_typer(cli_reconcile.app)
 app.add_typer(cli_focus.focus_app, name="focus")
 app.add_typer(cli_prices.prices_app, name="prices")
 app.add_typer(cli_policy.app)
+cli_replay.register(cli_policy.policy_app)
 app.add_typer(cli_policy.policy_app, name="policy")
 
 

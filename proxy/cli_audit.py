@@ -26,7 +26,7 @@ audit_app = typer.Typer(
     rich_markup_mode="markdown",
 )
 FORMATS = ("jsonl", "csv", "parquet")
-_QUIET = ("log_access", "captured")
+_QUIET = ("log_access", "captured", "judged")
 """Kinds that a search shows only where they are asked for: they follow other rows, or searches themselves."""
 _STATUS = {0: "verified", 1: "not verified", 2: "wrong use", 3: "consistent, unanchored"}
 
@@ -87,7 +87,7 @@ def audit_show(
 
     `--json` prints its records as the logs hold them. Exit codes: 0 where there is such a request, 1 where there is none.
     """
-    from compliance.lookup import decode
+    from compliance.lookup import Query, decode
     from compliance.segments import read_lines
     from compliance.verify import read_key
     from proxy.reports.rules import rule_says
@@ -99,6 +99,7 @@ def audit_show(
     logs = logs_of(settings)
     with index_of(settings, logs) as index:
         found = index.records(request)
+        gone = [record for _, record in index.events(("erased", "captures_expired"), Query())]
     Look(settings, "show", unrecorded=unrecorded).record(
         filters=("request",), found=len(found), request=request if found else ""
     )
@@ -116,7 +117,7 @@ def audit_show(
     for origin, seq in found:
         where.setdefault(origin, []).append(str(seq))
     places = [f"{origin}, records {', '.join(seqs)}" for origin, seqs in where.items()]
-    print(story(request, records, places, lambda policy, rule: rule_says(Path(settings.audit.dir), policy, rule)))
+    print(story(request, records, places, lambda policy, rule: rule_says(Path(settings.audit.dir), policy, rule), gone))
 
 
 @audit_app.command(

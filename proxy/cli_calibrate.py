@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.terminal import ConfigOption, JsonOption, fail, located, open_input, report, say
+from proxy.scorer_words import (
+    aim,
+    gate_row,
+    made_row,
+    print_calibration,
+    print_gate,
+    print_table,
+    status_row,
+    status_words,
+)
+from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located, open_input, report, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +30,9 @@ if TYPE_CHECKING:
     from policies.gain import Scorer
     from policies.learning import Labelled, Learnt
     from policies.promotion import Quality
+    from proxy.config import Settings
 
 app = typer.Typer()
-ENOUGH = 1000
-"""Prompts that set a share within about two points."""
 _BAD_SHOWN = 20
 
 
@@ -31,6 +40,7 @@ _BAD_SHOWN = 20
     epilog="**Examples**\n\n`spillway calibrate --strong-share 30% --labels labels.jsonl prompts.jsonl`\n\n"
     "`spillway calibrate --quality 95% labels.jsonl --output complexity.npz`\n\n"
     "`spillway calibrate --strong-share 20% prompts.jsonl`: with the scorer that is there\n\n"
+    "`spillway calibrate --status -c spillway.yaml`\n\n"
     'A label: `{"text": "...", "strong": 1, "weak": 0}`; beside it may stand `"route"`, and with `"weak_answer"` the '
     'answer is read as well (`"finish"`, `"schema"`, `"logprob"` where they are known).'
 )
@@ -54,7 +64,11 @@ def calibrate(
     answers: Annotated[
         bool, typer.Option("--answers", help="Of the weak model's answers: each row holds a weak_answer.")
     ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Say how the scorer in use was made, and whether traffic is still like it.")
+    ] = False,
     config: ConfigOption = None,
+    state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn which prompts gain from the strong model, and set how many go there.
@@ -63,9 +77,13 @@ def calibrate(
     lower end of its interval beats random, and each route's mean where the labels name routes. Your own prompts, without
     labels, then turn its scores into percentiles, so that a threshold is a share of your traffic. No text is kept.
 
-    Exit codes: 0 where the scorer was written; 1 where it was refused, and nothing was written; 2 for wrong input.
+    Exit codes: 0 where the scorer was written; 1 where it was refused, and nothing was written; 2 for wrong input. With
+    --status 1 where the drift alarm of a worker rings, or a scorer cannot be used.
     """
-    share, target = _aim(strong_share, quality)
+    if status:
+        _status(located(config, state_dir), as_json)
+        return
+    share, target = aim(strong_share, quality)
     source, prompts = (labels, file) if labels is not None else (file, None) if target is not None else (None, file)
     path = _output(output, config, answers)
     embedding, version = _embedding()
@@ -91,34 +109,21 @@ def calibrate(
     _write(path, made)
     shown = _table(learnt, share) if learnt is not None else []
     if as_json:
-        print(json.dumps(_as_json(learnt, made, share, shown, path)))
+        print(json.dumps(made_row(learnt, made, share, shown, path)))
         return
     _print(learnt, made, share, target, shown)
     say(f"written to {path}", "green")
 
 
+def _status(settings: Settings, as_json: bool) -> None:
+    row = status_row(settings)
+    print(json.dumps(row) if as_json else status_words(row))
+    broken = any([found is not None and "problem" in found for found in (row["scorer"], row["answers"])])
+    if broken or any([standing.get("alarm") for standing in row["drift"].values()]):
+        raise typer.Exit(1)
+
+
 # --- what is asked for -------------------------------------------------------------------------------------------
-
-
-def _aim(strong_share: str | None, quality: str | None) -> tuple[float | None, float | None]:
-    """(share, quality): one of them."""
-    if (strong_share is None) == (quality is None):
-        fail("say one of --strong-share 30% and --quality 95%", 2)
-    if strong_share is not None:
-        return _fraction(strong_share, "--strong-share"), None
-    return None, _fraction(quality or "", "--quality")
-
-
-def _fraction(text: str, option: str) -> float:
-    """0.3 of `30%` or `0.3`."""
-    bare = text.strip()
-    try:
-        value = float(bare.removesuffix("%")) / (100 if bare.endswith("%") else 1)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        fail(f"{option} is a share: such as 30%, or 0.3", 2)
-    return value
 
 
 def _output(output: Path | None, config: Path | None, answers: bool) -> Path:
@@ -293,7 +298,7 @@ def _write(path: Path, scorer: Scorer) -> None:
 def _refuse(learnt: Learnt, as_json: bool) -> None:
     gate = learnt.promotion
     if as_json:
-        print(json.dumps(_gate(learnt) | {"written": None}))
+        print(json.dumps(gate_row(learnt) | {"written": None}))
     fail(f"refused: {gate.why}. Nothing was written; more labels narrow the interval", 1)
 
 
@@ -303,37 +308,11 @@ def _table(learnt: Learnt, share: float) -> list[Quality]:
     return table(learnt, share)
 
 
-def _gate(learnt: Learnt) -> dict[str, Any]:
-    gate = learnt.promotion
-    figures = {name: getattr(gate, name) for name in ("apgr", "low", "high", "words", "routes")}
-    rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
-    return {"labels": len(learnt.strong), **rounded, "promoted": gate.promoted, "why": gate.why}
-
-
-def _as_json(learnt: Learnt | None, made: Scorer, share: float, shown: list[Quality], path: Path) -> dict[str, Any]:
-    table = [{name: round(getattr(row, name), 4) for name in ("share", "quality", "low", "high")} for row in shown]
-    gate = _gate(learnt) if learnt is not None else {"labels": made.origin.labels, **made.origin.gate}
-    found = {"kind": made.origin.kind, "share": share, "calibrated": made.origin.calibrated, "table": table}
-    return gate | found | {"written": str(path)}
-
-
 def _print(learnt: Learnt | None, made: Scorer, share: float, target: float | None, shown: list[Quality]) -> None:
     origin = made.origin
     if learnt is not None:
-        gate = learnt.promotion
-        print(f"learnt from {origin.labels:,} labelled prompts, measured on parts held out in turn:")
-        print(f"  APGR {gate.apgr:.3f} (95 % interval {gate.low:.3f} to {gate.high:.3f})")
-        beside = [("random", 0.5), ("word count", gate.words), ("each route's mean", gate.routes)]
-        print("  beside it: " + ", ".join([f"{name} {value:.3f}" for name, value in beside if value is not None]))
-        print(f"\n  {'strong calls':>12}  {'quality':>8}  95 % interval")
-        for row in shown:
-            mark = "  <- chosen" if abs(row.share - share) < 1e-4 else ""
-            interval = f"{100 * row.low:5.1f} to {100 * row.high:5.1f} %"
-            print(f"  {100 * row.share:>10.0f} %  {100 * row.quality:>6.1f} %  {interval}{mark}")
-        print("\n  quality is relative to always asking the strong model")
+        print_gate(learnt.promotion, origin.labels, "labelled prompts")
+        print_table(shown, share)
     else:
         print(f"the scorer of {origin.made}, learnt from {origin.labels:,} labelled prompts, calibrated anew")
-    why = f", the least that keeps {100 * target:g} % of the quality" if target is not None else ""
-    print(f"\ncalibrated on {origin.calibrated:,} prompts: {100 * share:g} % go to the strong model{why}")
-    if (origin.calibrated or 0) < ENOUGH:
-        say(f"on fewer than {ENOUGH:,} prompts the share of fresh traffic may be several points off", "yellow")
+    print_calibration(origin, share, target)

@@ -238,9 +238,10 @@ def _heard_of(settings: Settings, kind: str, value: str) -> bool:
 
 def _holds(settings: Settings) -> list[Hold]:
     from compliance.control import holds_in_force
+    from proxy.instance import signing_key
 
     try:
-        return list(holds_in_force(Path(settings.audit.dir)))
+        return list(holds_in_force(Path(settings.audit.dir), signing_key(settings)))
     except OSError as error:
         fail(f"{error.filename} cannot be read: {error.strerror}", 1)
 

@@ -47,6 +47,7 @@ def audit_retain(
     from compliance.journal import slots
     from compliance.records import UnknownRecord
     from compliance.retention import plan
+    from proxy.instance import signing_key
 
     settings = located(config, state_dir)
     seconds = _kept(settings, keep)
@@ -56,7 +57,8 @@ def audit_retain(
         fail(f"there is no log in {settings.audit.dir}; --state-dir or --config says where it is", 1)
     before = time.time_ns() // 1000 - int(seconds * 1_000_000)
     try:
-        found = plan([log for log in logs if not is_control(log)], before, holds_in_force(directory))
+        held = holds_in_force(directory, signing_key(settings))
+        found = plan([log for log in logs if not is_control(log)], before, held)
         if not dry_run and any(not removal.kept for removal in found):
             found = _remove(settings, logs, before)
     except UnknownRecord:
@@ -88,12 +90,14 @@ def _remove(settings: Settings, logs: Sequence[Path], before: int) -> list[Remov
     from compliance.retention import plan, remove
     from proxy.cli_log import changing, now
     from proxy.fingerprints import account
+    from proxy.instance import signing_key
 
     directory = Path(settings.audit.dir)
     if verify.verify_directory(directory).status == verify.NOT_VERIFIED:
         _does_not_verify()
     with changing(settings) as log:
-        found = plan([log for log in logs if not is_control(log)], before, holds_in_force(directory))
+        held = holds_in_force(directory, signing_key(settings))
+        found = plan([log for log in logs if not is_control(log)], before, held)
         for removal in [removal for removal in found if not removal.kept]:
             first, last = removal.segment.first, removal.segment.last
             log.write(

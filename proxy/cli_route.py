@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -12,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.stages import ASKED
 from proxy.cli_scan import FileArgument, FormatOption, Rows
 from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, report, say
 
 if TYPE_CHECKING:
     from policies.gain import Scored
-    from policies.semantic import Fitted, Placed, Route, Semantics
+    from policies.semantic import Fitted, Placed, Route
     from proxy.complexity_models import Complexity
     from proxy.config import Settings
+    from proxy.routing_stages import Stages
 
 app = typer.Typer()
 routes_app = typer.Typer(no_args_is_help=True, help="Try the routes that the configuration declares.")
@@ -41,27 +42,29 @@ def route(
 
     Takes text, or JSONL of {"id", "text"}. Prints JSONL of {"id", "route", "probability", "complexity", "percentile",
     "us"}; `route` is null out of scope and where no routes are declared, `complexity` (the predicted gain of the strong
-    model) where no scorer is named, `percentile` (0 to 100, of the traffic) where it is not calibrated. Of one
-    text on a terminal, the three best routes.
+    model) where no scorer is named, `percentile` (0 to 100, of the traffic) where it is not calibrated. With
+    `routing.second_stage` also "stage", 1 or 2: which one answered, asked whenever the first is unsure. Of one text on a
+    terminal, the three best routes.
 
     Exit codes for a text: 0 where it belongs to a route, 1 where it does not; for JSONL 0. 2 where a line is not of this
     form (it is named, the others are routed).
     """
     settings = located(config, None)
     scorer = _complexity(settings)
-    semantics = _semantics(settings) if settings.routes or scorer is None else None
+    stages = _stages(settings) if settings.routes or scorer is None else None
     rows = Rows(file, form)
     pretty = not rows.is_jsonl and not as_json and sys.stdout.isatty()
     placed = None
     for row in rows:
         began = time.perf_counter_ns()
-        placed = semantics.place(row.text) if semantics is not None else None
+        placed = stages.place(row.text) if stages is not None else None
         scored = scorer.judge(row.text) if scorer is not None else None
         spent = round((time.perf_counter_ns() - began) / 1000, 1)
         if pretty:
             print(view(placed, scored, spent, colour=coloured(sys.stdout)))
         else:
-            print(json.dumps({"id": row.id, **_row(placed, scored), "us": spent}))
+            stage = {"stage": _stage(placed)} if placed is not None and settings.routing.second is not None else {}
+            print(json.dumps({"id": row.id, **_row(placed, scored), **stage, "us": spent}))
     if rows.bad:
         raise typer.Exit(2)
     if placed is not None and placed.route is None and not rows.is_jsonl:
@@ -77,6 +80,10 @@ def _row(placed: Placed | None, scored: Scored | None) -> dict[str, Any]:
         "complexity": round(scored.score, 4) if scored is not None else None,
         "percentile": round(100 * percentile, 1) if percentile is not None else None,
     }
+
+
+def _stage(placed: Placed) -> int:
+    return 2 if placed.second == ASKED else 1
 
 
 def view(placed: Placed | None, scored: Scored | None, spent: float, *, colour: bool) -> str:
@@ -104,6 +111,8 @@ def _routes(placed: Placed, *, colour: bool) -> list[str]:
         f"  route: {placed.route or 'none: out of scope'} (scope {placed.scope:+.2f}; zero and more is in scope)"
     )
     lines.append(f"  most like: {where}, utterance {number + 1} (likeness {likeness:.2f})")
+    if placed.second:
+        lines.append("  by the second stage: the first was unsure")
     return lines
 
 
@@ -117,10 +126,10 @@ def show_report(config: ConfigOption = None, as_json: JsonOption = False) -> Non
     from proxy.routing_models import routes_of
 
     settings = located(config, None)
-    semantics = _semantics(settings)
+    fitted = _stages(settings).first.fitted
     routes = routes_of(settings.routes)
-    found = doubts(routes, semantics.fitted)
-    held = semantics.fitted.held
+    found = doubts(routes, fitted)
+    held = fitted.held
     doubtful = bool(found.repeated or found.thin or found.alike)
     if as_json:
         right = round(held.right / held.examples, 4) if held.examples else None
@@ -139,7 +148,7 @@ def show_report(config: ConfigOption = None, as_json: JsonOption = False) -> Non
             )
         )
     else:
-        print("\n".join(_lines(routes, semantics.fitted, found)))
+        print("\n".join(_lines(routes, fitted, found)))
     if doubtful:
         raise typer.Exit(1)
 
@@ -181,13 +190,13 @@ def test(
     as_json: JsonOption = False,
 ) -> None:
     """Try your own cases. Exit codes: 0 where every case is placed as it says, 1 where one is not, 2 for a broken case."""
-    semantics = _semantics(located(config, None))
-    names = set(semantics.fitted.names)
+    stages = _stages(located(config, None))
+    names = set(stages.first.fitted.names)
     cases = _cases(file, names)
     wrong, spent = [], []
     for number, (text, expected) in enumerate(cases, 1):
         began = time.perf_counter_ns()
-        placed = semantics.place(text)
+        placed = stages.place(text)
         spent.append((time.perf_counter_ns() - began) / 1000)
         if placed.route != expected:
             wrong.append((number, text, expected, placed))
@@ -244,10 +253,10 @@ def _complexity(settings: Settings) -> Complexity | None:
         fail(str(error), 1)
 
 
-def _semantics(settings: Settings) -> Semantics:
+def _stages(settings: Settings) -> Stages:
     """The configuration's routes, fitted; without any, the end."""
-    from proxy.routing_models import semantics
-    from proxy.state.shelf import user_shelf
+    from proxy.routing_shelves import commands_routes, graphs
+    from proxy.routing_stages import load_stages
 
     def fitting(count: int) -> None:
         if count >= LONG_FIT:
@@ -260,8 +269,11 @@ def _semantics(settings: Settings) -> Semantics:
         )
         raise typer.Exit(2)
     try:
-        found = semantics(settings.routes, user_shelf(os.environ, ".routes"), fitting=fitting)
+        found = load_stages(
+            settings.routes, settings.routing.second, commands_routes(settings), graphs(settings), fitting=fitting
+        )
     except ValueError as error:
         fail(str(error), 1)
-    assert found is not None
+    if found.why:
+        say(f"{found.why}; the first stage alone answers", "yellow")
     return found

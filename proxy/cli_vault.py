@@ -320,9 +320,10 @@ def _glass(settings: Settings) -> Iterator[tuple[Pen, Glass, int]]:
 def _read_glass(settings: Settings) -> Glass:
     from compliance.breakglass import KINDS, Glass
     from compliance.control import control_records
+    from proxy.instance import signing_key
 
     try:
-        return Glass(control_records(Path(settings.audit.dir), KINDS))
+        return Glass(control_records(Path(settings.audit.dir), KINDS, signing_key(settings)))
     except OSError as error:
         fail(f"{error.filename} cannot be read: {error.strerror}", 1)
 

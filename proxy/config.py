@@ -15,9 +15,10 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from compliance.rules import policy_hash
 from proxy.config_checks import check, check_files
-from proxy.config_complexity import ComplexityPart, missing_files
+from proxy.config_complexity import ComplexityPart, file_hashes, missing_files
 from proxy.config_decisions import DecisionPart, RoutingPart
 from proxy.config_errors import ConfigInvalid, Location, Mistake, dotted, from_validation, line_of, parse_yaml, without
+from proxy.config_experiments import ExperimentPart
 from proxy.config_parts import (
     Alerts,
     Audit,
@@ -36,6 +37,7 @@ from proxy.config_parts import (
     shaped,
 )
 from proxy.config_routes import RoutePart
+from proxy.routing_names import in_force, missing_model
 from proxy.secrets import resolve_secrets
 
 
@@ -62,6 +64,7 @@ class Settings(Part):
     decisions: tuple[DecisionPart, ...] = Field((), description="which targets serve which requests")
     routing: RoutingPart = Field(RoutingPart(), description="what holds where no decision does")
     complexity: ComplexityPart = ComplexityPart()
+    experiments: tuple[ExperimentPart, ...] = Field((), description="traffic that is copied or split, to compare targets")
     compliance: Compliance = Compliance()
     budgets: tuple[BudgetPart, ...] = ()
     alerts: Alerts | None = None
@@ -96,6 +99,7 @@ class Settings(Part):
     )
     _secrets: dict[str, str] = PrivateAttr(default_factory=dict)  # by the path of their reference
     _source: dict[str, Any] = PrivateAttr(default_factory=dict)  # as the file held it
+    _scorers: dict[str, str] | None = PrivateAttr(None)
 
     @property
     def policy_hash(self) -> str:
@@ -113,14 +117,19 @@ class Settings(Part):
                 "decisions",
                 "routing",
                 "complexity",
+                "experiments",
                 "compliance",
                 "budgets",
                 "prices",
                 "unpriced",
             },
-            exclude={"engines": {"__all__": {"cost"}}},
+            exclude={"engines": {"__all__": {"cost"}}, "complexity": {"remember", "drift_every"}},
             mode="json",
         )
+        if self.scorers:
+            parts["complexity"]["files"] = self.scorers
+        if classifiers := in_force(self):
+            parts["classifiers"] = classifiers
         for engine in parts["engines"].values():
             if engine[
                 "managed"
@@ -137,10 +146,19 @@ class Settings(Part):
     def config_material(self) -> bytes:
         """The whole configuration as it may be kept: without secrets, hashes of keys, and where a proxy is reached."""
         parts = self.model_dump(exclude={"egress": True, "keys": {"__all__": {"hash"}}}, mode="json")
+        if self.scorers:
+            parts["complexity"]["files"] = self.scorers
         for engine in parts["engines"].values():
             if engine["managed"]:
                 engine["replicas"] = []
         return json.dumps(parts, sort_keys=True).encode()
+
+    @property
+    def scorers(self) -> dict[str, str]:
+        """Hashes of the scorers' files, as they were when this was asked first: another scorer is another policy."""
+        if self._scorers is None:
+            self._scorers = file_hashes(self.complexity)
+        return self._scorers
 
     @property
     def egress_proxy(self) -> str | None:
@@ -229,7 +247,8 @@ def build(
             mistakes += missing
         if files:
             mistakes += check_files(settings, lines)
-            mistakes += [Mistake(line_of(path, lines), dotted(path), *rest) for path, *rest in missing_files(settings)]
+            missing_parts = (*missing_files(settings), *missing_model(settings))
+            mistakes += [Mistake(line_of(path, lines), dotted(path), *rest) for path, *rest in missing_parts]
     if mistakes:
         raise ConfigInvalid(name, sorted(mistakes))
     return Settings._of(value, values)

@@ -22,6 +22,8 @@ SHORTEST = 60
 LONGEST = 366 * 86_400
 """Seconds of a rolling window."""
 _NAMED = re.compile(rf"(?:{'|'.join(LEVELS)})/[^|#%\x00-\x20\x7f]{{1,200}}")
+EXPERIMENT = "experiment:"
+"""Begins the project, and the key, that an experiment's copies are charged to."""
 PSEUDONYM = re.compile("[0-9a-f]{16}")
 _EACH = re.compile(rf"each (?:{'|'.join(LEVELS)})")
 
@@ -67,8 +69,13 @@ def percent(value: Any) -> Any:
 
 
 def budgets_of(settings: Settings) -> list[Budget]:
-    """Every limit of the configuration, one for each unit."""
-    return [budget for part in settings.budgets for budget in _limits(part)]
+    """Every limit of the configuration, one for each unit; what copies for experiments may cost is one, too."""
+    caps = [
+        Budget(f"project/{EXPERIMENT}{part.name}", "month", part.shadow.cap)
+        for part in settings.experiments
+        if part.shadow is not None and part.shadow.cap is not None
+    ]
+    return [*(budget for part in settings.budgets for budget in _limits(part)), *caps]
 
 
 def _limits(part: BudgetPart) -> list[Budget]:

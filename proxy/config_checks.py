@@ -15,7 +15,7 @@ from compliance.detectors.custom import MAX_DETECTORS, CustomError, custom_patte
 from compliance.rules import CONTRACTS, TYPES
 from engines.kinds import KINDS, Kind, UnknownKind, kind
 from engines.transport import peer_allowed
-from proxy import config_budgets, config_redis, decision_checks, plugins
+from proxy import config_budgets, config_redis, decision_checks, escalation_checks, experiment_checks, plugins
 from proxy.config_errors import EXAMPLES, Lines, Location, Mistake, dotted, line_of, nearest
 from proxy.config_rules import detector_of, rule_of
 from proxy.surfaces import BY_NAME
@@ -42,6 +42,7 @@ def check(settings: Settings, lines: Lines, cut: set[Location] | frozenset[Locat
         _engines,
         _models,
         _decisions,
+        _experiments,
         _detectors,
         _plugins,
         _rules,
@@ -281,7 +282,12 @@ def _models(settings: Settings, names: _Names) -> Found:
 
 
 def _decisions(settings: Settings, names: _Names) -> Found:
-    return decision_checks.problems(settings, names.target, names.public, names.whole, bool(names.wild))
+    yield from decision_checks.problems(settings, names.target, names.public, names.whole, bool(names.wild))
+    yield from escalation_checks.problems(settings, names.target, names.whole)
+
+
+def _experiments(settings: Settings, names: _Names) -> Found:
+    return experiment_checks.problems(settings, names.target, names.public, names.whole, bool(names.wild))
 
 
 def _rules(settings: Settings, names: _Names) -> Found:

@@ -21,7 +21,7 @@ from proxy.quantities import Wrong
 Location = tuple[Any, ...]
 Lines = Mapping[Location, int]
 LATER: Final[Mapping[Location, frozenset[str]]] = {
-    (): frozenset({"overflow", "experiments", "console"}),
+    (): frozenset({"overflow", "console"}),
     ("state",): frozenset({"ledger"}),
     ("engines", "*"): frozenset({"queue", "dns"}),
     ("engines", "*", "managed"): frozenset({"sha256", "replicas"}),
@@ -41,6 +41,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "prices": "{openai/gpt-4o: {input: $2.50/M, output: $10/M}}", "input": "$2.50/M", "output": "$10/M",
     "keys": "{triage: {hash: 'sha256:...'}}", "hash": "sha256:...", "context": "131072", "model": "./models/phi-3.gguf",
     "cost": "{purchase: $60000, watts: {idle: 200, load: 1400}, kwh: $0.12}", "watts": "{idle: 200, load: 1400}",
+    "experiments": "[{name: try-local, shadow: {to: gpu/llama-70b, share: 5%}}]", "phases": "[0%, 50%, 80%, 95%]", "share": "2%",
     "route": "{small: [cpu/phi-3], large: [gpu/llama-70b]}", "listen": "{host: 127.0.0.1, port: 8800}",
 }  # fmt: skip
 SHOWN = 16

@@ -585,7 +585,7 @@ class LimitsPart(Part):
     queue: Queue = Queue()
     tokenizer: Literal["first_need", "start", "off"] = Field(
         "first_need",
-        description="counts the tokens of answers that ended without saying how many: loading it stops a worker for some 0.4 s "
-        "once, before it serves or at the first need of a cloud's answer, and takes 80 MB; vLLM and llama.cpp count theirs "
-        "themselves. off: neither; a token a byte of a cloud's answer, the most that it can have been, and for four of a local one's",
+        description="counts the tokens of a cloud's answers that ended without saying how many, in a process of its own that takes "
+        "80 MB: at first need, and as long as it is asked; or from the start. vLLM and llama.cpp count theirs themselves. off: "
+        "neither; a token a byte of a cloud's answer, the most that it can have been, and for four of a local one's",
     )

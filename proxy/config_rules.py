@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compliance.detectors.custom import Detector
@@ -46,9 +47,23 @@ def detector_of(name: str, part: DetectorPart) -> Detector:
 
 def asks_everywhere(settings: Settings) -> bool:
     """Does a rule speak of names and places where there is no health context?"""
+    return any_everywhere(settings.compliance.rules)
+
+
+def any_everywhere(rules: Sequence[RulePart]) -> bool:
+    """The same of these rules: does one speak of names and places where there is no health context?"""
     return any(
         rule.when.cel is not None
         or rule.when.health is False
         or any(found == "pii" or FAMILY.get(found) == "context" for found in rule.when.found)
-        for rule in settings.compliance.rules
+        for rule in rules
+    )
+
+
+def speaks_of_people(rules: Sequence[RulePart]) -> bool:
+    """Would a rule decide otherwise if names or places had been found where there is no health context?"""
+    return any(
+        any(found == "pii" or FAMILY.get(found) == "context" for found in rule.when.found)
+        or (rule.when.cel is not None and "found" in Cel(rule.when.cel).variables)
+        for rule in rules
     )

@@ -53,7 +53,7 @@ def pen(settings: Settings) -> Iterator[Pen]:
     except OSError as error:
         raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
     try:
-        if journal.unsigned:
+        if journal.unsigned or journal.unauthenticated:
             Pen(journal).write(_taken_over(journal))
         yield Pen(journal)
     finally:
@@ -64,11 +64,12 @@ def pen(settings: Settings) -> Iterator[Pen]:
 
 
 def _taken_over(journal: Journal) -> Started:
-    """Each command signs what it wrote when it ends.  What stands there unsigned was left by one that was killed, or added
-    by somebody else who can write the file: from here on it is signed with the rest, so this record says how much it is."""
+    """Each command signs what it wrote when it ends.  What stands there unsigned was left by one that was killed, which the
+    key vouches for; or it was added by somebody else who can write the file, and is set aside: this record says how much."""
     return Started(
         actor=account(), at=time.time_ns() // 1000, cut_bytes=journal.cut_bytes, instance=journal.origin, interrupted=0,
-        lost_window_us=0, pid=os.getpid(), policy="", slot=SLOT, unsigned=journal.unsigned, version="",
+        lost_window_us=0, pid=os.getpid(), policy="", slot=SLOT, unauthenticated=journal.unauthenticated,
+        unsigned=journal.unsigned, unvouched=journal.unvouched, version="",
     )  # fmt: skip
 
 

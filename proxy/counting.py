@@ -1,13 +1,15 @@
-"""Tokens that a local engine did not say: it is asked to count them, off the path.
+"""Tokens that an engine did not say: they are counted off the path, a local engine's by itself, a cloud's by tiktoken.
 
 An attempt that ended without usage (its client left, its stream broke after the commit, its engine sends none) waits here
-until the engine that answered has counted its prompt and what came of its answer with its own tokenizer.  Then it is
-settled and recorded once, as every attempt is: its hold stands meanwhile, so the limit does (law 3), and one attempt stays
-one line (law 4).  After a crash meanwhile it is `interrupted`, as any attempt that had not ended; it waits no longer than
-local requests may run ahead of their records anyway (law 13).
+until its prompt and what came of its answer are counted: by the tokenizer of the local engine that answered, or by
+tiktoken in a process of its own (`proxy.tokenizing`).  Then it is settled and recorded once, as every attempt is: its hold
+stands meanwhile, so the limit does (law 3), and one attempt stays one line (law 4).  After a crash meanwhile it is
+`interrupted`, as any attempt that had not ended; a local one waits no longer than local requests may run ahead of their
+records anyway (law 13), and a cloud's decision is on the disk.
 
-Text goes to the very replica that wrote it, and is taken along for that long only.  Whatever hinders the count (the engine
-is down, or slow, or has no such endpoint, too much waits already) leaves the estimate that there would be without it.
+Text goes to the very replica that wrote it, or stays on this host, and is taken along for that long only.  Whatever
+hinders the count (the engine is down, or slow, or has no such endpoint, too much waits already) leaves the estimate that
+there would be without it.
 """
 
 from __future__ import annotations
@@ -18,23 +20,28 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from compliance.model import LOCAL
 from engines.errors import EngineError
 from engines.kinds import Tokenizer, kind
 from engines.model import Operation, Target, TokenCount
+from engines.tokens import encoding_of
 from engines.transport import Transport
 from policies.budgets import Hold
 from proxy.addressing import Address
-from proxy.estimates import Counts, counted_by_text
+from proxy.estimates import NOT_COUNTED, Counts, counted_by_text, question
 from proxy.exchange import Attempt, Exchange
 from proxy.faults import describe
 from proxy.session import KEPT_LIMIT, Session
+from proxy.tokenizing import TokenProcess
 
 log = logging.getLogger("spillway")
 
 PATIENCE = 1.0
-"""Seconds that an attempt waits for its count, its turn included."""
+"""Seconds that a local attempt waits for its count, its turn included."""
+LOADING = 10.0
+"""Seconds that a cloud's waits: tiktoken may have to be loaded first."""
 AT_ONCE = 8
 """Attempts of one worker that are counted at a time."""
 MAX_WAITING = 256
@@ -58,20 +65,18 @@ class _Waiting:
         "address",
         "attempt",
         "body",
+        "counts",
         "exchange",
         "hold",
-        "looked_at",
         "origin",
-        "output",
-        "prompt",
         "session",
         "size",
         "tokenizer",
     )
 
     def __init__(
-        self, exchange: Exchange, attempt: Attempt, session: Session, hold: Hold | None, address: Address, tokenizer: Tokenizer,
-        origin: str, body: bytes, size: int,
+        self, exchange: Exchange, attempt: Attempt, session: Session, hold: Hold | None, address: Address,
+        tokenizer: Tokenizer | None, origin: str, body: bytes, size: int,
     ) -> None:  # fmt: skip
         self.exchange = exchange
         self.attempt = attempt
@@ -82,17 +87,16 @@ class _Waiting:
         self.origin = origin
         self.body = body
         self.size = size  # of what is held in memory, about
-        self.prompt: int | None = None
-        self.output: int | None = None
-        self.looked_at = 0  # characters that `output` is of
+        self.counts = NOT_COUNTED
 
 
 class Counting:
-    """One worker's questions to its engines' tokenizers."""
+    """One worker's questions to its engines' tokenizers, and to `tiktoken` where it may be asked."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: Transport, finish: Finish, *, asks: bool = True
-    ) -> None:
+        self, loop: asyncio.AbstractEventLoop, transport: Transport, finish: Finish, tiktoken: TokenProcess | None = None, *, asks: bool = True
+    ) -> None:  # fmt: skip
+        self._tiktoken = tiktoken
         self._loop = loop
         self._transport = transport
         self._finish = finish
@@ -116,9 +120,18 @@ class Counting:
         """
         if session.usage is not None and session.usage_final:
             return False
-        tokenizer = tokenizer_of(attempt.target)
         request = exchange.request
-        if tokenizer is None or request is None or request.operation is not Operation.CHAT or attempt.scope is not None:
+        tokenizer = tokenizer_of(attempt.target)
+        if attempt.target.boundary != LOCAL:
+            countable = self._tiktoken is not None
+        else:
+            countable = (
+                tokenizer is not None
+                and attempt.scope is None
+                and request is not None
+                and request.operation is Operation.CHAT
+            )
+        if request is None or not countable:
             return False
         last = attempt.committed or attempt.ending == "abandoned"
         if not last or not attempt.billable or len(body) > MAX_PROMPT:
@@ -142,6 +155,8 @@ class Counting:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        if self._tiktoken is not None:
+            await self._tiktoken.close()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Whatever became of the count, also where it never began."""
@@ -150,30 +165,43 @@ class Counting:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("unforeseen while tokens were counted: %s", describe(error))
-        counts = Counts(waiting.prompt, waiting.output, waiting.looked_at)
-        self._finish(waiting.exchange, waiting.attempt, waiting.hold, waiting.session, counts)
+        self._finish(waiting.exchange, waiting.attempt, waiting.hold, waiting.session, waiting.counts)
 
     async def _count(self, waiting: _Waiting) -> None:
+        tokenizer = waiting.tokenizer
         try:
+            if tokenizer is None:
+                async with asyncio.timeout(LOADING):
+                    await self._estimate(waiting)
+                return
             async with asyncio.timeout(PATIENCE), self._turns:
-                waiting.output = await self._output(waiting)
+                await self._output(waiting, tokenizer)
                 if waiting.session.usage is None:
-                    waiting.prompt = await self._prompt(waiting)
+                    prompt = await self._prompt(waiting, tokenizer)
+                    waiting.counts = replace(waiting.counts, prompt=prompt)
         except (EngineError, TimeoutError):
             pass  # what was counted counts
 
-    async def _output(self, waiting: _Waiting) -> int | None:
-        text = "".join(waiting.session.kept or ())[:KEPT_LIMIT]  # the last piece may be long
-        waiting.looked_at = len(text)
-        if not text:
-            return 0
-        text = text.encode("utf-8", "replace").decode()  # half of a pair is no UTF-8
-        tokenizer = waiting.tokenizer
-        question = {"model": waiting.address.target.model, tokenizer.text: text, **tokenizer.more}
-        return await self._ask(waiting, tokenizer.path, msgspec.json.encode(question), tokenizer.count)
+    async def _estimate(self, waiting: _Waiting) -> None:
+        """A cloud's attempt, by tiktoken."""
+        request, tiktoken = waiting.exchange.request, self._tiktoken
+        assert request is not None and tiktoken is not None
+        asked = question(request, waiting.session)
+        counted = await tiktoken.count(encoding_of(waiting.address.target.model), asked.texts)
+        if counted is not None:
+            waiting.counts = asked.counts(request, counted)
 
-    async def _prompt(self, waiting: _Waiting) -> int | None:
-        request, tokenizer = waiting.exchange.request, waiting.tokenizer
+    async def _output(self, waiting: _Waiting, tokenizer: Tokenizer) -> None:
+        text = "".join(waiting.session.kept or ())[:KEPT_LIMIT]  # the last piece may be long
+        output: int | None = 0
+        if text:
+            sent = text.encode("utf-8", "replace").decode()  # half of a pair is no UTF-8
+            asked = {"model": waiting.address.target.model, tokenizer.text: sent, **tokenizer.more}
+            output = await self._ask(waiting, tokenizer.path, msgspec.json.encode(asked), tokenizer.count)
+        waiting.counts = Counts(None, output, len(text))
+
+    async def _prompt(self, waiting: _Waiting, tokenizer: Tokenizer) -> int | None:
+        request = waiting.exchange.request
         if request is None or not counted_by_text(request):
             return None
         body = waiting.body

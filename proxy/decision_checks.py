@@ -119,8 +119,9 @@ def _every_target(settings: Settings) -> tuple[str, ...]:
 
 
 def asked(settings: Settings) -> frozenset[str]:
-    """The signals that a decision in force may ask for."""
-    return frozenset().union(*[reads(parse(part.when)[0]) for part in settings.decisions])
+    """The signals that a decision or an experiment in force may ask for."""
+    conditions = [*(part.when for part in settings.decisions), *(part.when for part in settings.experiments)]
+    return frozenset().union(*[reads(parse(when)[0]) for when in conditions])
 
 
 def problems(
@@ -145,11 +146,11 @@ def problems(
         for mistake in mistakes:
             yield (*path, "when", *mistake.path), mistake.wrong, mistake.hint
         nodes.append(None if mistakes else node)
-        yield from _names(settings, path, part, node, whole)
-        yield from _uses(settings, (*path, "use"), part.use, wrong_target, needed=True)
+        yield from names_in(settings, path, node, whole)
+        yield from uses_in(settings, (*path, "use"), part.use, wrong_target, needed=True)
         if whole("models"):
             yield from _models(settings, path, part, public, wild)
-    yield from _uses(settings, ("routing", "default"), settings.routing.default, wrong_target, needed=False)
+    yield from uses_in(settings, ("routing", "default"), settings.routing.default, wrong_target, needed=False)
     if settings.routing.deadline <= 0:
         yield ("routing", "deadline"), "must be more than nothing", "such as 20ms"
     for name, row in settings.models.items():
@@ -158,7 +159,7 @@ def problems(
                 if use is not None and row.route is not True:
                     yield ("models", name, order), "is for a model with route: true", "leave it out"
                 elif use is not None:
-                    yield from _uses(settings, ("models", name, order), use, wrong_target, needed=True)
+                    yield from uses_in(settings, ("models", name, order), use, wrong_target, needed=True)
     if whole("decisions") and whole("models"):
         yield from _unreached(settings, nodes)
 
@@ -176,7 +177,7 @@ def _routes(settings: Settings, whole: Callable[[str], bool]) -> Found:
         yield ("routes",), f"have more than {MOST_EXAMPLES:,} utterances together", "ten for each route are enough"
 
 
-def _names(settings: Settings, path: Location, part: DecisionPart, node: Node, whole: Callable[[str], bool]) -> Found:
+def names_in(settings: Settings, path: Location, node: Node, whole: Callable[[str], bool]) -> Found:
     """Routes and types that a condition names."""
     where = (*path, "when")
     routes = [route.name for route in settings.routes]
@@ -197,7 +198,7 @@ def _names(settings: Settings, path: Location, part: DecisionPart, node: Node, w
             yield where, f"{name!r} is nothing that is found", nearest(name, kinds)
 
 
-def _uses(
+def uses_in(
     settings: Settings,
     path: Location,
     use: Sequence[str],
@@ -205,6 +206,7 @@ def _uses(
     *,
     needed: bool,
 ) -> Found:
+    """Targets, and models that stand for theirs, where a list of them is asked for."""
     if needed and not use:
         yield path, "names no target", "such as use: [gpu/llama-70b, openai/gpt-4o]"
     for index, name in enumerate(use):

@@ -1,4 +1,5 @@
-"""Erasure over all stores: captures and commitment keys in the vault, and the maps of pseudonyms.
+"""Erasure over all stores: captures and commitment keys in the vault, what was kept of prompts to learn from, and the maps
+of pseudonyms.
 
 `begun` is durable before anything is destroyed, `done` follows it: an erasure that a crash cut short shows, and can be
 done again.  A hold on anything that would go blocks the whole of it, and that is a record as well.
@@ -18,8 +19,9 @@ from compliance.records import Erased
 from compliance.vault import Held, Vault
 from proxy.config import Settings
 from proxy.control_log import Pen
+from proxy.instance import signing_key
 from proxy.state.pseudonyms import Map, PseudonymStore, load_or_create_key
-from proxy.vaulting import open_vault, removing, vault_path
+from proxy.vaulting import features_path, open_features, open_vault, removing, vault_path
 
 MICRO = 1_000_000
 
@@ -50,7 +52,7 @@ class Found(Struct, frozen=True):
 def look(settings: Settings, scope: Scope) -> Found:
     """What an erasure would destroy, and what blocks it.  Raises `VaultFailed`, `PseudonymsFailed`, `OSError`."""
     with _Stores(settings) as stores:
-        return _look(stores, holds_in_force(Path(settings.audit.dir)), scope)
+        return _look(stores, holds_in_force(Path(settings.audit.dir), signing_key(settings)), scope)
 
 
 def erase(settings: Settings, pen: Pen, scope: Scope, *, reason: str, actor: str, now: Callable[[], int]) -> Erased:
@@ -71,14 +73,14 @@ def erase(settings: Settings, pen: Pen, scope: Scope, *, reason: str, actor: str
         return made
 
     with removing(settings), _Stores(settings) as stores:
-        held = holds_in_force(Path(settings.audit.dir))
+        held = holds_in_force(Path(settings.audit.dir), signing_key(settings))
         blocked = _look(stores, held, scope).blocked
         if blocked is None:
             record("begun")
             try:
                 removed = Removed()
-                if stores.vault is not None:
-                    removed = stores.vault.erase(scope.kind, scope.value, blocks=_by(held))
+                for vault in stores.vaults:
+                    removed = _sum(removed, vault.erase(scope.kind, scope.value, blocks=_by(held)))
                 maps = stores.forget(scope)
                 return record("done", removed=removed, maps=maps)
             except Held as found:  # something was kept since it was looked
@@ -93,12 +95,14 @@ class _Stores:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.vault: Vault | None = None
+        self.vaults: list[Vault] = []
         self._maps: PseudonymStore | None = None
 
     def __enter__(self) -> _Stores:
         if vault_path(self._settings).exists():
-            self.vault = open_vault(self._settings, needs_key=False)
+            self.vaults.append(open_vault(self._settings, needs_key=False))
+        if features_path(self._settings).exists():
+            self.vaults.append(open_features(self._settings, needs_key=False))
         state = Path(self._settings.state.dir)
         if (state / "pseudonyms.db").exists():
             part = self._settings.compliance.pseudonyms
@@ -107,8 +111,8 @@ class _Stores:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.vault is not None:
-            self.vault.close()
+        for vault in self.vaults:
+            vault.close()
         if self._maps is not None:
             self._maps.close()
 
@@ -127,13 +131,20 @@ def _look(stores: _Stores, held: Holds, scope: Scope) -> Found:
     names = {"subject": "", "tenant": "", "request": "", scope.kind: scope.value}
     blocked = held.blocks(subject=names["subject"], tenant=names["tenant"], request=names["request"])
     attempts = 0
-    if stores.vault is not None:
-        attempts, hold = stores.vault.survey(scope.kind, scope.value, _by(held))
+    for vault in stores.vaults:
+        count, hold = vault.survey(scope.kind, scope.value, _by(held))
+        attempts += count
         blocked = blocked or hold
     maps = stores.maps(scope)
     for one in maps:
         blocked = blocked or _of_map(held, one)
     return Found(attempts, len({one.scope for one in maps}), blocked)
+
+
+def _sum(one: Removed, other: Removed) -> Removed:
+    return Removed(
+        one.keys + other.keys, one.records + other.records, one.captures + other.captures, one.held + other.held
+    )
 
 
 def _by(held: Holds) -> Callable[[Item], Hold | None]:

@@ -6,6 +6,7 @@ thought without showing it is not seen here, so such an estimate may be low; rec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -14,7 +15,6 @@ from msgspec.structs import replace
 from compliance.model import LOCAL
 from engines.model import Quality, Request, Target, Usage
 from engines.rates import ADDED_TOKENS, tier_of
-from engines.tokens import encoding_of
 
 IMAGE_TOKENS = 24_576
 """Bound of an image's tokens: one given by URL has hardly any bytes in the request.  In OpenAI's dialect `images` counts each
@@ -29,17 +29,8 @@ _UNREAD = frozenset({"audio", "documents"})
 """What has tokens that no text tells: a prompt that holds it is taken at its bound."""
 
 
-class Counter(Protocol):
-    """Counts tokens; None where it cannot yet."""
-
-    def count(self, text: str, encoding: str) -> int | None: ...
-    def has(self, encoding: str) -> bool:
-        """Can it count by this encoding now?"""
-        ...
-
-
 class Counts(Struct, frozen=True):
-    """What an engine's own tokenizer counted of an attempt; None: it did not."""
+    """What was counted of an attempt: by its engine's own tokenizer, or (a cloud's) by tiktoken; None: it was not."""
 
     prompt: int | None = None
     output: int | None = None  # of the first `looked_at` characters of the answer
@@ -57,61 +48,75 @@ class Said(Protocol):
     def usage_final(self) -> bool: ...
 
 
-_NOT_COUNTED = Counts()
+NOT_COUNTED = Counts()
 
 
-def used(
-    request: Request,
-    target: Target,
-    said: Said,
-    most_output: int,
-    counter: Counter | None,
-    counts: Counts | None = None,
-) -> Usage:
+def used(request: Request, target: Target, said: Said, most_output: int, counts: Counts = NOT_COUNTED) -> Usage:
     """The usage of an attempt: the engine's word, or an estimate of what it did not say.
 
-    A cloud attempt that nobody can count is taken as a token a byte, `bounded`.  A local one is what its engine's tokenizer
-    counted (`counts`), or by the counter if that is loaded anyway: it costs no money by the token, so nothing is loaded for
-    it; else it is a token for four bytes.
+    A cloud attempt that nobody counted is taken as a token a byte, `bounded`; a local one, which costs no money by the token,
+    as a token for four bytes.
     """
     reported = said.usage
     if reported is not None and said.usage_final:
         return _tiered(reported, request)
     limit = most_output * request.choices
+    output = None if counts.output is None else _whole(counts.output, counts.looked_at, said.text_length)
     if target.boundary == LOCAL:
-        ready = counter if counter is not None and counter.has(encoding_of(target.model)) else None
-        return _at_home(request, target, said, limit, counts or _NOT_COUNTED, ready)
-    output = _output(said, target, counter)
+        return _at_home(request, target, said, limit, output, counts.prompt)
     if reported is not None:
         known = output if output is not None else _bytes_out(said, target)
         quality: Quality = "estimated" if output is not None else "bounded"
         output = max(reported.output, min(known, limit))
         return _tiered(replace(reported, output=output, quality=quality), request)
-    prompt = _prompt(request, target, counter) if output is not None else None
-    if output is not None and prompt is not None:
+    if output is not None and counts.prompt is not None:
         # A picture's tokens cannot be told from its address: they are taken at their bound.
         kind: Quality = "bounded" if images(request) else "estimated"
-        return _tiered(Usage(input=prompt, output=min(output, limit), quality=kind), request)
+        return _tiered(Usage(input=counts.prompt, output=min(output, limit), quality=kind), request)
     bound = len(request.raw) + images(request) * IMAGE_TOKENS + ADDED_TOKENS
     return _tiered(Usage(input=bound, output=min(_bytes_out(said, target), limit), quality="bounded"), request)
 
 
 def _at_home(
-    request: Request, target: Target, said: Said, limit: int, counts: Counts, counter: Counter | None
+    request: Request, target: Target, said: Said, limit: int, output: int | None, prompt: int | None
 ) -> Usage:  # fmt: skip
-    output = (_bytes_out(said, target) + 3) // 4
-    if counts.output is not None:
-        output = min(_whole(counts.output, counts.looked_at, said.text_length), limit)
-    elif (counted := _output(said, target, counter)) is not None:
-        output = min(counted, limit)
+    output = (_bytes_out(said, target) + 3) // 4 if output is None else min(output, limit)
     reported = said.usage
     if reported is not None:
         known = max(reported.output, min(output, limit))
         return _tiered(replace(reported, output=known, quality="estimated"), request)
-    prompt = counts.prompt
-    if prompt is None and counted_by_text(request):
-        prompt = _prompt(request, target, counter)
     return Usage(input=len(request.raw) // 4 if prompt is None else prompt, output=output, quality="estimated")
+
+
+class Question(Struct, frozen=True):
+    """What of a cloud's attempt is to be counted: the answer that came and, where its tokens are not known, the prompt."""
+
+    texts: tuple[str, ...]
+    length: int = 0  # of the whole prompt, in characters
+    messages: int = 0
+
+    def counts(self, request: Request, counted: Sequence[int]) -> Counts:
+        """With the tokens of its texts."""
+        if len(self.texts) == 1:
+            return Counts(None, counted[0], len(self.texts[0]))
+        prompt = _whole(counted[1], len(self.texts[1]), self.length)
+        most = len(request.raw) + ADDED_TOKENS + images(request) * IMAGE_TOKENS  # what was held
+        prompt += self.messages * MESSAGE_TOKENS + images(request) * IMAGE_TOKENS
+        prompt += _given_tokens(request.body.get("input"))
+        return Counts(min(prompt, most), counted[0], len(self.texts[0]))
+
+
+def question(request: Request, said: Said) -> Question:
+    """What to count of an attempt that ended without its usage."""
+    answer = _utf8("".join(said.kept or ()))
+    if said.usage is not None or request.needs & _UNREAD:
+        return Question((answer,))
+    prompt, length, messages = prompt_text(request.body)
+    return Question((answer, _utf8(prompt)), length, messages)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # half of a pair is no UTF-8
 
 
 def counted_by_text(request: Request) -> bool:
@@ -155,30 +160,9 @@ def _strings(value: Any, parts: list[str], depth: int) -> None:
             _strings(one, parts, depth - 1)
 
 
-def _output(said: Said, target: Target, counter: Counter | None) -> int | None:
-    if counter is None or said.kept is None:
-        return None
-    text = "".join(said.kept)
-    counted = counter.count(text, encoding_of(target.model))
-    return None if counted is None else _whole(counted, len(text), said.text_length)
-
-
 def _whole(counted: int, looked_at: int, length: int) -> int:
     """The tokens of a text of which the first part was counted: the rest is taken to be like it."""
     return counted if length <= looked_at or not looked_at else -(-counted * length // looked_at)
-
-
-def _prompt(request: Request, target: Target, counter: Counter | None) -> int | None:
-    if counter is None or request.needs & _UNREAD:
-        return None
-    text, length, messages = prompt_text(request.body)
-    counted = counter.count(text, encoding_of(target.model))
-    if counted is None:
-        return None
-    counted = _whole(counted, len(text), length)
-    most = len(request.raw) + ADDED_TOKENS + images(request) * IMAGE_TOKENS  # what was held
-    counted += messages * MESSAGE_TOKENS + images(request) * IMAGE_TOKENS + _given_tokens(request.body.get("input"))
-    return min(counted, most)
 
 
 def _given_tokens(value: Any) -> int:

@@ -36,6 +36,10 @@ class Inbound(Protocol):
     headers: Mapping[str, str]
     peer: str  # the client's address; "" where there is none (a Unix socket)
 
+    def arrived(self) -> bytes | None:
+        """The body, where all of it is here already, which saves waiting for it; None: ask for `body()`."""
+        ...
+
     async def body(self) -> bytes:
         """The whole body, decoded; raises `Refusal` (too large, too slow, malformed).  Answers 100-continue."""
         ...

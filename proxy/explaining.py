@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from compliance.model import Finding
 from compliance.rules import CLOUD, HOME, Facts, Labels, Ruling
-from engines.model import BadRequest, Target
+from engines.model import BadRequest, Request, Target
+from policies.experiment import experiment_key
+from policies.model import Decision
+from policies.model import Facts as RequestFacts
+from policies.signals import Signals
 from proxy.addressing import Addresses
 from proxy.admission import Admission
 from proxy.app import (
     DIALECTS,
     build_catalog,
     build_complexity,
+    build_experiments,
     build_ruleset,
     build_scanner,
-    build_semantics,
     build_spending,
+    build_stages,
     build_steering,
     timeouts_of,
     version,
@@ -31,13 +35,21 @@ from proxy.auth import LOCAL_OPEN, Principal
 from proxy.choosing import Chooser, facts_of
 from proxy.config import Settings
 from proxy.config_rules import clinical_tenants
+from proxy.drawing import Split
+from proxy.drawing import explained as drawn
 from proxy.errors import Refusal
 from proxy.health import Fleet
-from proxy.steering import Steering, explained
+from proxy.instance import signing_key
+from proxy.reasoning import explained
+from proxy.recording import pseudonym_key, user_of, user_pseudonym
+from proxy.routing_shelves import commands_routes
+from proxy.steering import Plan, Steered, Steerer, Steering
 from proxy.surfaces import BY_NAME
 
 if TYPE_CHECKING:
     from policies.semantic import Placed
+    from proxy.complexity_models import Complexity
+    from proxy.routing_stages import Stages
 
 _DAY = 86_400
 
@@ -48,9 +60,11 @@ class Explainer:
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
         self._steerers = build_steering(settings)
+        self._splits = build_experiments(settings)
         self.catalog = build_catalog(settings, self._steerers)
-        self._place: Callable[[str], Placed] | None = None
-        self._classifier: str | None = None
+        self._complexity = build_complexity(settings)
+        self._stages: Stages | None = None
+        self._answers: tuple[Complexity | None] | None = None  # what judges answers, once it was asked for
         self._ruleset = build_ruleset(settings)
         self._scanner = build_scanner(settings)
         self._clinical = clinical_tenants(settings)
@@ -61,21 +75,16 @@ class Explainer:
             Admission(loop, length=0, max_wait=0),
             build_spending(settings, None),
             self._addresses,
-            steering=Steering(self._steerers, self._about, build_complexity(settings)),
+            steering=Steering(self._steerers, self._about, self._complexity.percentile if self._complexity else None),
         )
 
     def _about(self, text: str) -> Placed:
         """What a text is about; the classifier is loaded when it is asked for the first time."""
-        if self._place is None:
-            found = build_semantics(self.settings)
-            assert found is not None  # as a decision asks for it
-            found.place(text)  # so that what is timed is the asking
-            from proxy.routing_models import MODEL
-
-            # It names the table by its own hash.
-            self._classifier = hashlib.sha256(MODEL.with_suffix(".json").read_bytes()).hexdigest()[:16]
-            self._place = found.place
-        return self._place(text)
+        if self._stages is None:
+            self._stages = build_stages(self.settings, commands_routes(self.settings))
+            assert self._stages is not None  # as a decision asks for it
+            self._stages.place(text)  # so that what is timed is the asking
+        return self._stages.place(text)
 
     def explain(self, surface_name: str, raw: bytes, principal: Principal = LOCAL_OPEN) -> dict[str, Any]:
         """The decision for a request body, unsent.  Raises `Refusal` where it would not even be looked at."""
@@ -100,6 +109,11 @@ class Explainer:
             signals = self._chooser.signals(facts, request, ruling, principal, entry, health=seen.health)
             steered = steerer.steer(signals)
         plan = steered.plan if steered is not None else None
+        experiments = None
+        if (splits := self._splits.get(entry.name)) is not None:
+            signals = self._chooser.signals(facts, request, ruling, principal, entry, health=seen.health)
+            experiments, taken = self._drawn(splits, signals, principal, request)
+            plan = taken or plan
         decision = self._chooser.decide(
             facts, request, ruling, principal, plan.entry if plan is not None else entry, plan=plan
         )
@@ -115,10 +129,51 @@ class Explainer:
             "vetoes": [msgspec.to_builtins(veto) for veto in decision.vetoes],
             "overflow": decision.overflow,
             "facts": {"prompt_tokens": facts.prompt_tokens, "needs": sorted(facts.needs), "stream": facts.stream},
-            "decided": explained(steered, self._classifier) if steered is not None else None,
+            "decided": self._reasons(steered, steerer) if steered is not None and steerer is not None and steerer.decides else None,
+            "experiments": experiments,
+            "escalation": self._escalation(plan, decision, facts, request, ruling, principal),
             "policy": self.settings.policy_hash,
             "config": self.settings.config_hash,
             "assumed": "every engine up and idle",
+        }
+
+    def _drawn(
+        self, splits: Sequence[Split], signals: Signals, principal: Principal, request: Request
+    ) -> tuple[list[dict[str, Any]], Plan | None]:
+        try:
+            own = signing_key(self.settings)
+        except OSError:
+            own = None
+        pseudonyms = pseudonym_key(own.private_bytes_raw()) if own is not None else None
+        user = user_of(request.body)
+        actor = user_pseudonym(pseudonyms, user) if user and pseudonyms is not None else ""
+        key = experiment_key(pseudonyms) if pseudonyms is not None else None
+        return drawn(splits, key, signals, principal, actor, int(time.time()) // _DAY)
+
+    def _reasons(self, steered: Steered, steerer: Steerer) -> dict[str, Any]:
+        return explained(steered, steerer, self.settings, self._stages, self._complexity)
+
+    def _escalation(
+        self, plan: Plan | None, decision: Decision, facts: RequestFacts, request: Request, ruling: Ruling, principal: Principal
+    ) -> dict[str, Any] | None:
+        """Who is asked further up where the answer is doubtful; None where the decision has no such option."""
+        option = plan.escalation if plan is not None else None
+        if option is None:
+            return None
+        up = self._chooser.decide(facts, request, ruling, principal, option.entry)
+        if self._answers is None:
+            from proxy.escalating import answer_scorer
+
+            self._answers = (answer_scorer(self.settings.complexity),)
+        (model,) = self._answers
+        return {
+            "held": bool(up.ranked) and bool(decision.ranked) and decision.ranked[0] in option.below,
+            "to": list(up.ranked),
+            "vetoes": [msgspec.to_builtins(veto) for veto in up.vetoes],
+            "share": option.share,
+            "window": option.window,
+            "threshold": round(100 * option.threshold, 3),
+            "calibrated": model.origin.calibrated if model is not None else None,
         }
 
     def judge(

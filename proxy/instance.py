@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from compliance.journal import JournalError, load_or_create_key
 from proxy.config import Settings
 
 
@@ -13,6 +17,15 @@ def signing_key_path(settings: Settings) -> Path:
     if settings.audit.key is not None and settings.audit.key.file is not None:
         return Path(settings.audit.key.file)
     return Path(settings.audit.dir) / "key"
+
+
+def signing_key(settings: Settings) -> Ed25519PrivateKey | None:
+    """The log's signing key; None where it is not here, as in a copy of the logs.  Raises `OSError`."""
+    path = signing_key_path(settings)
+    try:
+        return load_or_create_key(path) if path.exists() else None
+    except JournalError as error:
+        raise PermissionError(errno.EACCES, str(error), str(path)) from None
 
 
 def instance_name(directory: Path) -> str:

@@ -12,10 +12,12 @@ from engines.ratecard import MICRO, MONTH, YEAR, RateCard, period_cost
 from policies.conditions import parse, spoken
 from policies.windows import words_of as in_words
 from proxy.config_budgets import amount_words, budgets_of, words_of
+from proxy.config_experiments import day_words
 from proxy.config_redis import SQLITE
 
 if TYPE_CHECKING:
     from proxy.config import Settings
+    from proxy.config_experiments import ExperimentPart
     from proxy.config_parts import Cost, TargetWhen, When
     from proxy.state.keys import KeyRow
 
@@ -51,7 +53,13 @@ def meaning(settings: Settings) -> list[str]:
     lines += [
         f"route {route.name}: {route.description} ({len(route.utterances)} utterances)" for route in settings.routes
     ]
+    if settings.routes and (second := settings.routing.second) is not None:
+        lines.append(
+            f"routes: where the first stage is unsure, MiniLM is asked, of at most {100 * second.share:g} % of the prompts, and "
+            f"waited for {1000 * second.deadline:g} ms at most"
+        )
     lines += _decisions(settings)
+    lines += [_experiment(part) for part in settings.experiments]
     lines += [f"rule {rule.name}: {condition(rule.when)}: {rule.action}" for rule in settings.compliance.rules]
     for name, tenant in settings.compliance.tenants.items():
         if tenant.context is not None:
@@ -75,6 +83,7 @@ def meaning(settings: Settings) -> list[str]:
     ):
         lines.append("budget: none; cloud spending has no limit here")
     lines += _captures(settings)
+    lines += _remembered(settings)
     lines += _log(settings)
     lines.append(
         f"keys: {len(settings.keys)} in the configuration, more with `spillway keys`; with none at all, only this host is served"
@@ -121,8 +130,42 @@ def _decisions(settings: Settings) -> list[str]:
         whose = "every routed model" if part.models is None else " or ".join(part.models)
         when = spoken(parse(part.when)[0])
         lines.append(f"decision {part.name}: {whose}, {when}: {', then '.join(part.use)}; {_OTHERWISE[part.otherwise]}")
+        if part.escalate is not None:
+            up = part.escalate
+            lines.append(
+                f"decision {part.name}: its answers are read before they go out; doubtful ones, {100 * up.share:g} % at the most, go up to"
+                f" {', then '.join(up.to)}"
+            )
     if settings.routing.default:
         lines.append(f"decision default: {', then '.join(settings.routing.default)}")
+    return lines
+
+
+_UNITS = {"key": "keys", "application": "applications", "user": "users", "session": "sessions", "request": "requests"}
+
+
+def _experiment(part: ExperimentPart) -> str:
+    """What an experiment does with whose requests, and what it is judged on."""
+    when = f", {spoken(parse(part.when)[0])}" if part.when else ""
+    lines = f"experiment {part.name}: "
+    if part.shadow is not None:
+        shadow = part.shadow
+        whose = f" for {' or '.join(part.models)}" if part.models else ""
+        answered = f" that {shadow.source} answers" if shadow.source else ""
+        cap = f", up to {dollars(shadow.cap)} a month" if shadow.cap is not None else ""
+        compared = f"; answers are compared as {shadow.compare}" if shadow.compare else ""
+        lines += f"{shadow.share * 100:g}% of requests{whose}{answered}{when} are copied to {shadow.to} as well{cap}{compared}"
+    if part.split is not None:
+        split = part.split
+        days = [f"{phase.share * 100:g}% from {day_words(phase.since)}" for phase in split.phases if phase.since is not None]
+        number = split.phase or 1
+        phase = f"phase {number} of {len(split.phases)}, {split.phases[number - 1].share * 100:g}%" if not days else ", ".join(days)
+        lines += (
+            f"{' or '.join(part.models or ())}{when}: {phase} of {_UNITS[split.by]} to {', then '.join(split.local)}, "
+            f"the others to {', then '.join(split.api)}"
+        )
+    if part.metric is not None:
+        lines += f"; judged on {part.metric}, within {part.margin}"
     return lines
 
 
@@ -136,6 +179,18 @@ def _captures(settings: Settings) -> list[str]:
     else_ = "refused" if part.lost == "refuse" else "served, and recorded as lost"
     days = f"{part.keep / 86_400:g} days"
     return [f"captures: {what} {whose}{where} for {days}; what cannot be written is {else_}"]
+
+
+def _remembered(settings: Settings) -> list[str]:
+    part = settings.complexity.remember
+    if part is None:
+        return []
+    whose = "" if part.tenants is None else f" of {' or '.join(part.tenants) or 'no tenant'}"
+    found = "also where identifiers were found" if part.findings == "keep" else "but where identifiers were found"
+    return [
+        f"remembered: numbers of {100 * part.share:g} % of prompts{whose}, {found}, for {_span(part.keep)}; sealed, since they say"
+        " much of a short text"
+    ]
 
 
 def card_of(part: Cost) -> RateCard:
@@ -235,15 +290,47 @@ def decision_words(row: dict[str, Any]) -> str:
         lines.append(f"  not     {veto['target']}: {veto['reason']}{detail}")
     if row["overflow"]:
         lines.append(f"overflow  {row['overflow']}")
+    for experiment in row["experiments"] or ():
+        lines.append(f"trial     {experiment['name']}: {_trial(experiment)}")
+    if row["escalation"] is not None:
+        lines += _escalation(row["escalation"])
     if not row["ranked"]:
         lines.append("nobody can answer it: the request would be refused")
     lines.append(f"policy    {row['policy']}, configuration {row['config']}; {row['assumed']}")
     return "\n".join(lines)
 
 
+def _trial(row: dict[str, Any]) -> str:
+    """What an experiment does with a request."""
+    if "phase" not in row:
+        return "has not begun"
+    phase = f"phase {row['phase']}, {100 * row['share']:g}% of {_UNITS[row['by']]} local"
+    if not row["takes"]:
+        return f"is not about it ({phase})"
+    if row["arm"] is not None:
+        return f"{row['arm']} arm ({phase})"
+    by = row["unit"] if row["unit"] != "request" else "request by itself"
+    return f"either arm, drawn for each {by} ({phase})"
+
+
+def _escalation(row: dict[str, Any]) -> list[str]:
+    """What becomes of a doubtful answer."""
+    if not row["held"]:
+        lines = ["escalates  no: its answer goes out as it comes"]
+    else:
+        lines = [
+            f"escalates  a doubtful answer goes up to {', then '.join(row['to'])}: {100 * row['share']:g} % of any {row['window']:,} at the most"
+        ]
+    known = row["calibrated"]
+    by = f"from percentile {row['threshold']:g} of {known:,} answers" if known else "plain faults alone (uncalibrated)"
+    lines.append(f"  doubt   {by}")
+    return lines + [f"  not up  {veto['target']}: {veto['reason']}" for veto in row["vetoes"]]
+
+
 def _decided(row: dict[str, Any]) -> list[str]:
-    """Which decision matched, and what it was told."""
+    """Which decision matched, what it was told, and what weighed most."""
     lines = [f"decision  {row['matched'] or row['rule']}, in {row['us']:.0f} us"]
+    lines += [f"  not     {one['decision']}: only for {one['does_not_hold']}" for one in row["rejected"]]
     if row["fault"]:
         lines.append(f"  fault   {row['fault']}: the default holds")
     lines += [f"  read    {name}: {value}" for name, value in row["signals"].items()]
@@ -253,9 +340,30 @@ def _decided(row: dict[str, Any]) -> list[str]:
         near = about["nearest"]
         lines.append(f"  about   {best}; margin {100 * about['margin']:.0f} %, scope {about['scope']:+.2f}")
         lines.append(f"  like    {near['route']}, utterance {near['utterance']} (likeness {near['likeness']:.2f})")
-    if row["classifier"]:
-        lines.append(f"  model   embedding {row['classifier']}")
+        second = f"; {about['second_stage']}" if about["second_stage"] else ""
+        lines.append(f"  by      the {about['stage']} stage{second}")
+        lines += _weighed(f"for {about['best'][0]['route']}", about["contributions"])
+    if row["complexity"] is not None:
+        lines += _complexity(row["complexity"])
+    lines += [f"  model   {name.replace('_', ' ')} {hash_[:16]}" for name, hash_ in row["classifiers"].items()]
     return lines
+
+
+def _complexity(row: dict[str, Any]) -> list[str]:
+    if row["calibrated"] is None:
+        return ["  gain    uncalibrated: no decision matches by it"]
+    verdict = "" if row["strong_from"] is None else f"; the large model from {row['strong_from']:.0f}"
+    return [
+        f"  gain    {row['score']:+.3f}: percentile {row['percentile']:.1f} of the traffic{verdict}",
+        f"  scale   calibrated on {row['calibrated']:,} prompts on {row['calibrated_on']}, learnt from {row['labels']:,} labels",
+        *[f"  drift   {slot}: {what}" for slot, what in row["drift"].items()],
+        *_weighed("for the gain", row["contributions"]),
+    ]
+
+
+def _weighed(what: str, parts: Sequence[dict[str, Any]]) -> list[str]:
+    """The largest contributions, of which a score is the sum."""
+    return [f"  weighs  {part['amount']:+.3f} {what}: {part['of']}" for part in parts]
 
 
 def keys_table(rows: Sequence[KeyRow]) -> str:

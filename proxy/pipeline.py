@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compliance.journal import JournalError
 from compliance.model import Verdict
@@ -32,6 +32,7 @@ from proxy.choosing import Chooser
 from proxy.errors import Refusal, failure_info
 from proxy.exchange import ClientSink, Exchange, Header, Inbound
 from proxy.faults import describe
+from proxy.feedback import FEEDBACK_PATH, FeedbackDoor
 from proxy.listing import models_body
 from proxy.recording import Recorder
 from proxy.redacting import Redactor
@@ -39,12 +40,17 @@ from proxy.spending import OutOfBudget
 from proxy.standing import HEALTH_PATH, health
 from proxy.surfaces import ANTHROPIC_MODELS, MODELS_PATH, OPENAI_MODELS, POSTS, dialect_of
 
+if TYPE_CHECKING:
+    from proxy.shadowing import Shadowing
+
 log = logging.getLogger("spillway")
 
 DAY = 86_400_000_000
 """Microseconds."""
 OFF_LOOP_BYTES = 32 * 1024
 """Bodies above this are scanned in a thread, whatever is in them."""
+PARSED_AT_ONCE = 8 * OFF_LOOP_BYTES
+"""Bodies above this are parsed in a thread."""
 SCAN_THREADS = 1
 """More of them would take turns with each other, and with the event loop, in one interpreter."""
 
@@ -67,13 +73,14 @@ class Pipeline:
         scanner: Scanner,
         ruleset: Ruleset,
         chooser: Chooser,
-        attempts: Attempts,
+        attempts: Attempts | Shadowing,
         redactor: Redactor,
         recorder: Recorder,
         next_id: Callable[[], str],
         scan_deadline: float,
         scan_when_needed: bool,
         clinical: frozenset[str],
+        feedback: FeedbackDoor | None = None,
     ) -> None:
         self._loop = loop
         self._keyring = keyring
@@ -90,13 +97,17 @@ class Pipeline:
         self._scans = ThreadPoolExecutor(SCAN_THREADS, "scan")
         self._scan_when_needed = scan_when_needed
         self._clinical = clinical  # tenants whose every request has health context
+        self._feedback = feedback
         self.draining = False
         self.witnesses: Mapping[str, Mapping[str, Any]] = {}  # as they were written down last
+        self.drift: Mapping[str, Any] | None = None  # of complexity, as it was looked at last
 
     def close(self) -> None:
         """Nothing more is scanned."""
         self._scans.shutdown(wait=False, cancel_futures=True)
         self._chooser.close()
+        if self._feedback is not None:
+            self._feedback.close()
 
     async def serve(self, inbound: Inbound, sink: ClientSink) -> None:
         """From a request's head to its answer.  What goes wrong ends here, in the client's own dialect."""
@@ -129,19 +140,33 @@ class Pipeline:
             return
         principal = self._authenticate(exchange)
         if exchange.surface is None or inbound.method != "POST":
+            if inbound.path == FEEDBACK_PATH and self._feedback is not None:
+                body = await self._feedback.take(principal, inbound)
+                exchange.sink.whole(200, [_JSON, *answer_headers(exchange, None)], body)
+                return
             self._read_only(exchange, principal)
             return
         if self.draining:
             raise Refusal("draining", "This worker is shutting down. Try again.", retry_after=1)
-        request = exchange.request = await self._parse(exchange)
+        raw = inbound.arrived()
+        if raw is None:
+            raw = await inbound.body()
+        if len(raw) > PARSED_AT_ONCE:
+            request = await self._loop.run_in_executor(None, self._parse, exchange, raw)
+        else:
+            request = self._parse(exchange, raw)
+        exchange.request = request
         self._recorder.identify(exchange)
         entry = self._find_model(principal, request)
-        exchange.ruling = await self._classify(exchange, request, principal, entry)
+        if self._scan_when_needed and entry.local_only:
+            exchange.ruling = NOT_SCANNED
+        else:
+            exchange.ruling = await self._classify(exchange, request, principal)
         exchange.verdict = exchange.ruling.on(CLOUD)
         if exchange.verdict.action == "block" and exchange.ruling.on(HOME).action == "block":
             raise Refusal("policy_blocked", f"This request may not be sent anywhere (rule {exchange.verdict.rule!r}).")
         decision, targets = await self._chooser.choose(exchange, entry)
-        while not await self._attempts.ready(exchange, decision, targets):
+        while exchange.ruling.findings and not await self._attempts.ready(exchange, decision, targets):
             decision, targets = await self._chooser.choose(exchange, entry)  # it cannot be redacted for the first one
         try:
             await self._attempts.run(exchange, decision, targets)
@@ -195,19 +220,15 @@ class Pipeline:
         recorder = self._recorder
         status, body = health(
             draining=self.draining, writable=recorder.trouble is None, waiting=recorder.unwritten,
-            serves_without=recorder.keeps_local, witnesses=self.witnesses,
+            serves_without=recorder.keeps_local, witnesses=self.witnesses, drift=self.drift,
         )  # fmt: skip
         exchange.sink.whole(status, [_JSON, (b"cache-control", b"no-store")], body)
 
-    async def _parse(self, exchange: Exchange) -> Request:
+    def _parse(self, exchange: Exchange, raw: bytes) -> Request:
         surface = exchange.surface
         assert surface is not None and surface.operation is not None
-        raw = await exchange.inbound.body()
-        parse = self._dialects[surface.dialect].parse
         try:
-            if len(raw) > OFF_LOOP_BYTES * 8:
-                return await self._loop.run_in_executor(None, parse, surface.operation, raw, exchange.inbound.headers)
-            return parse(surface.operation, raw, exchange.inbound.headers)
+            return self._dialects[surface.dialect].parse(surface.operation, raw, exchange.inbound.headers)
         except BadRequest as bad:
             raise Refusal("invalid_request", str(bad), param=bad.param) from None
 
@@ -221,9 +242,7 @@ class Pipeline:
             )
         return entry
 
-    async def _classify(self, exchange: Exchange, request: Request, principal: Principal, entry: Entry) -> Ruling:
-        if self._scan_when_needed and entry.local_only:
-            return NOT_SCANNED
+    async def _classify(self, exchange: Exchange, request: Request, principal: Principal) -> Ruling:
         tagged = principal.tenant in self._clinical
         seen = self._scanner.glance(request.body, health=tagged) if len(request.raw) <= OFF_LOOP_BYTES else None
         if seen is None:

@@ -3,6 +3,8 @@
 It takes a tenth of a millisecond, so it is asked in place, as long as it has been as quick as that.  What cannot be
 interrupted cannot be trusted: a classifier that failed or took too long is asked in a thread from then on, one request
 after the other, and each waits until its own deadline; after so many good answers it is asked in place again.
+
+That is the first stage.  Where there is a second, and the first is unsure, the second is waited for: `proxy.second_stage`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from policies.signals import Pending, SignalFailed
 
 if TYPE_CHECKING:
     from policies.semantic import Placed
+    from proxy.second_stage import SecondStage
 
 TRUST = 8
 """Good answers, one after the other, from which it is asked in place."""
@@ -26,8 +29,9 @@ TRUST = 8
 class Placing:
     """One worker's way to the classifier."""
 
-    def __init__(self, place: Callable[[str], Placed], deadline: float) -> None:
+    def __init__(self, place: Callable[[str], Placed], deadline: float, second: SecondStage | None = None) -> None:
         self._place = place
+        self._second = second
         self._deadline = deadline  # seconds
         self._good = 0
         self._asked: asyncio.Future[Placed] | None = None  # by the thread
@@ -54,7 +58,25 @@ class Placing:
         # An answer that came late is still an answer: what it cost is spent.  The next is waited for, not longer.
         if time.perf_counter() - began <= self._deadline:
             self._good = good + 1
-        return placed
+        second = self._second
+        if second is None or proving:
+            return placed
+        settled = second.settled(placed)
+        if settled is None:
+            raise Pending("route", text, placed)
+        return settled
+
+    async def answer(self, pending: Pending) -> Placed:
+        """What a text is about, of which only the second stage is still to be asked, or both; raises `SignalFailed` where
+        the first has none."""
+        placed, second = pending.placed, self._second
+        if placed is None:
+            placed = await self.later(pending.text)
+            settled = placed if second is None else second.settled(placed)
+            if settled is not None:
+                return settled
+        assert second is not None
+        return await second.ask(pending.text, placed)
 
     async def later(self, text: str) -> Placed:
         """What a text is about, from a thread and after those that asked before, until the deadline; raises
@@ -83,6 +105,8 @@ class Placing:
         return asked
 
     def close(self) -> None:
+        if self._second is not None:
+            self._second.close()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 

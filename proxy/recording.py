@@ -18,9 +18,10 @@ from msgspec import Struct
 
 from compliance.journal import Journal, JournalError
 from compliance.model import Finding
-from compliance.records import Decision, Outcome, Refused, bounded_name
+from compliance.records import Decision, Judged, Outcome, Refused, bounded_name
 from engines.catalog import Catalog
-from engines.model import Target
+from engines.model import Request, Target
+from policies.complexity import estimate_tokens
 from policies.model import Veto
 from proxy.exchange import Attempt, Exchange
 from proxy.fingerprints import Stamps
@@ -36,8 +37,10 @@ MAX_PLACES = 8
 """Places written of one type in one field."""
 MAX_LISTED = 32
 """Findings and vetoes written of one request."""
+MEDIA = frozenset({"vision", "audio", "documents"})
+"""Needs that come with bytes in the body that are no text."""
 _EPOCH = date(1970, 1, 1).toordinal()
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, section 3.2: anything else is a client's own text, which is never written down."""
 
 
@@ -84,7 +87,7 @@ class Recorder:
         """Who is behind the request: the user as a pseudonym, and the trace that the client continues."""
         request = exchange.request
         assert request is not None
-        user = _user(request.body)
+        user = user_of(request.body)
         if user:
             exchange.actor = user_pseudonym(self._pseudonym_key, user)
         subject = exchange.inbound.headers.get(SUBJECT_HEADER)
@@ -116,7 +119,7 @@ class Recorder:
             hold=attempt.hold,
             key=principal.key,
             model=self._name(request.model),
-            operation=request.operation.value,
+            operation=request.operation,
             organisation=principal.organisation,
             overflow=decision.overflow or "",
             policy=self._policy,
@@ -133,6 +136,7 @@ class Recorder:
             rule_version=stamps.rules.get(verdict.rule, stamps.defaults),
             scopes=attempt.scopes,
             served=route.served,
+            shape=shape_of(request),
             signals=steered.told if steered is not None else (),
             stream=request.stream,
             subject=exchange.subject,
@@ -141,7 +145,7 @@ class Recorder:
             target=route.name,
             team=principal.team,
             tenant=principal.tenant or "",
-            trace=exchange.trace,
+            trace=exchange.trace and trace_pseudonym(self._pseudonym_key, exchange.trace),
             vetoes=self._vetoes(decision.vetoes) if decision.vetoes else (),
         )
         seq = self._journal.append(record)
@@ -204,6 +208,16 @@ class Recorder:
         except JournalError:
             pass  # the journal has said so and refuses what comes next; at the next start this attempt is `interrupted`
 
+    def judged(self, record: Judged, lower: Target | None, upper: Target | None) -> None:
+        """Queue what was made of an answer that was held; never raises, as `outcome`."""
+        record.at = time.time_ns() // 1000
+        record.target = self._route(lower).name if lower is not None else ""
+        record.up = self._route(upper).name if upper is not None else ""
+        try:
+            self._journal.append(record)
+        except JournalError:
+            pass  # its outcome is lost with it, and the journal has said so
+
     def close(self, exchange: Exchange) -> None:
         """A request that ended without an attempt, or was refused after one, is recorded as refused."""
         if not exchange.refused:
@@ -225,12 +239,13 @@ class Recorder:
             request=exchange.id,
             rule=verdict.rule if verdict else "",
             rule_version=self._stamps.rules.get(verdict.rule, self._stamps.defaults) if verdict else "",
+            shape=shape_of(exchange.request) if exchange.request else "",
             status=exchange.refused_status,
             subject=exchange.subject,
             surface=exchange.surface.name if exchange.surface else "",
             team=principal.team if principal else "",
             tenant=(principal.tenant or "") if principal else "",
-            trace=exchange.trace,
+            trace=exchange.trace and trace_pseudonym(self._pseudonym_key, exchange.trace),
             vetoes=self._vetoes(decision.vetoes) if decision else (),
         )
         if not exchange.attempts:
@@ -322,6 +337,23 @@ class Recorder:
             )  # fmt: skip
 
 
+def shape_of(request: Request) -> str:
+    """What a replay asks of a request's size, in few bytes: tokens, messages, most output, and what it needs beside its
+    operation.
+
+    The tokens are the estimate that decisions read; `?` where pictures and the like stand in the body, which it leaves out.
+    """
+    messages = request.body.get("messages")
+    count = len(messages) if isinstance(messages, list) else 0
+    needs = request.needs
+    tokens: int | str = estimate_tokens(len(request.raw))
+    if len(needs) < 2:
+        return f"{tokens} {count} {request.max_output or 0}"
+    if needs & MEDIA:
+        tokens = "?"
+    return f"{tokens} {count} {request.max_output or 0} {','.join(sorted(needs - {request.operation.value}))}"
+
+
 def summary(findings: Sequence[Finding], *, counted: bool = False) -> tuple[str, ...]:
     """`type:count:path:confidence:start-end,...` of each type and place, bounded; the confidence is the highest, in percent.
 
@@ -379,6 +411,15 @@ def user_pseudonym(key: bytes, user: str) -> str:
     return hmac.new(key, user[:LONGEST_USER].encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
 
 
+def trace_pseudonym(key: bytes, traceparent: str) -> str:
+    """The trace that a client continues, as records have it: 128 bits of a MAC over its trace id, in hex.
+
+    The id itself is 32 digits of the client's choice, and could spell a number of somebody's record.  Records of one trace
+    have the same; a span of the export has the real id, and the request's id, which is in the record.
+    """
+    return hmac.new(key, b"trace\0" + traceparent[3:35].encode(), hashlib.sha256).hexdigest()[:32]
+
+
 def subject_pseudonym(key: bytes, subject: str) -> str:
     """Whose data a request is, as records have it: 128 bits of a MAC, in hex."""
     return hmac.new(key, b"subject\0" + subject.strip().encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[
@@ -386,7 +427,7 @@ def subject_pseudonym(key: bytes, subject: str) -> str:
     ]
 
 
-def _user(body: Mapping[str, object]) -> str:
+def user_of(body: Mapping[str, object]) -> str:
     """The end user, where the dialect says who it is."""
     user = body.get("safety_identifier") or body.get("user")
     if user is None and isinstance(metadata := body.get("metadata"), dict):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from engines.errors import BrokenAnswer, EngineError, FirstEventTimeout, IdleTimeout, MalformedAnswer, TotalTimeout
 from engines.transport import Connection
+from proxy.addressing import Timeouts
 from proxy.deadlines import Deadlines
 from proxy.errors import failure_info
 from proxy.exchange import ClientSink, Header
@@ -26,17 +27,6 @@ DRAIN_SECONDS = 1.0
 """How long a connection may take to end after its terminal event."""
 
 
-class Limits:
-    """Timeouts of one attempt, in seconds."""
-
-    __slots__ = ("first_event", "idle", "total")
-
-    def __init__(self, first_event: float, idle: float, total: float) -> None:
-        self.first_event = first_event
-        self.idle = idle
-        self.total = total
-
-
 HeadsFor = Callable[[int, Sequence[Header]], list[Header]]
 """(status, engine's headers) -> the client's headers."""
 
@@ -45,19 +35,19 @@ class Relay:
     """One attempt's way from the engine to the client."""
 
     __slots__ = (
-        "_connection", "_deadlines", "_drained", "_heads", "_heard", "_last_heard", "_limits", "_loop", "_paused", "_refusal", "_session", "_sink",
+        "_connection", "_deadlines", "_drained", "_heads", "_heard", "_last_heard", "_loop", "_paused", "_refusal", "_session", "_sink", "_timeouts",
         "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body", "status",
     )  # fmt: skip
 
     def __init__(
-        self, session: Session, sink: ClientSink, connection: Connection, deadlines: Deadlines, limits: Limits, heads: HeadsFor,
+        self, session: Session, sink: ClientSink, connection: Connection, deadlines: Deadlines, timeouts: Timeouts, heads: HeadsFor,
         loop: asyncio.AbstractEventLoop, now: float,
     ) -> None:  # fmt: skip
         self._session = session
         self._sink = sink
         self._connection = connection
         self._deadlines = deadlines
-        self._limits = limits
+        self._timeouts = timeouts
         self._heads = heads
         self._loop = loop
         self._refusal: list[bytes] | None = None
@@ -65,8 +55,8 @@ class Relay:
         self._drained = False
         self._heard = False
         self._last_heard = now
-        self._total_at = now + limits.total
-        self.deadline = min(now + limits.first_event, self._total_at)
+        self._total_at = now + timeouts.total
+        self.deadline = min(now + timeouts.first_event, self._total_at)
         self.error: EngineError | None = None
         self.finished: asyncio.Future[None] = loop.create_future()
         self.status = 0
@@ -142,11 +132,11 @@ class Relay:
             self._connection.abort()
         elif now >= self._total_at:
             self._fail(TotalTimeout("the attempt took longer than its total timeout"))
-        elif self._begun() and (self._heard or now < self._last_heard + self._limits.idle):
+        elif self._begun() and (self._heard or now < self._last_heard + self._timeouts.idle):
             if self._heard:  # since the last look: an event sets a flag, which is cheaper than reading the clock
                 self._heard = False
                 self._last_heard = now
-            self.deadline = min(now + self._limits.idle / IDLE_LOOKS, self._total_at)
+            self.deadline = min(now + self._timeouts.idle / IDLE_LOOKS, self._total_at)
         elif self._begun():
             self._fail(IdleTimeout("the engine fell silent"))
         else:
@@ -163,7 +153,7 @@ class Relay:
         if self._paused:
             self._paused = False
             self._heard = True
-            self.deadline = min(self._loop.time() + self._limits.idle / IDLE_LOOKS, self._total_at)
+            self.deadline = min(self._loop.time() + self._timeouts.idle / IDLE_LOOKS, self._total_at)
             if not self._drained:
                 self._connection.resume_reading()
 
@@ -182,7 +172,7 @@ class Relay:
         else:
             self.first_at = self._last_heard = self._loop.time()
             paused = self._sink.begin(200, self._heads(200, self.headers), data)
-            self.deadline = min(self.first_at + self._limits.idle / IDLE_LOOKS, self._total_at)
+            self.deadline = min(self.first_at + self._timeouts.idle / IDLE_LOOKS, self._total_at)
         if paused and not self._paused:
             self._paused = True
             self._connection.pause_reading()
@@ -205,7 +195,7 @@ class Relay:
     def _settle(self, error: EngineError | None) -> None:
         """The attempt is over for the client: an error after the commit becomes an error event (law 5)."""
         self.error = error
-        if self._session.streamed and self._sink.started:
+        if self._session.streamed and self.first_at:  # what it wrote may be held, and not be sent yet
             if error is not None and not self._session.told:
                 self._sink.write(self._session.client.error_event(failure_info(error)))
             self._sink.finish()

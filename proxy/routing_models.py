@@ -1,32 +1,36 @@
 """What routing has learnt: the embedding in the box, and the operator's routes fitted on it.
 
-A fit of a few routes takes milliseconds, one of fifteen thousand utterances a minute, so what was fitted is kept in the
-user's cache directory, by the hash of all that it was made of.
+A fit of a few routes takes milliseconds, one of fifteen thousand utterances a minute, so what was fitted is kept by the
+hash of all that it was made of: one process fits, the others wait, and all map the same file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zipfile
+import contextlib
+import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from policies.embedding import StaticEmbedding
-from policies.linear import Head
-from policies.semantic import Fitted, Held, Route, Semantics, learn
+from policies.embedding import Embedding, StaticEmbedding
+from policies.semantic import Fitted, Route, Semantics, learn
+from proxy.arrays import Damaged, pack, unpack
 from proxy.config_routes import RoutePart
+from proxy.routing_names import EMBEDDING as MODEL
+from proxy.routing_names import routes_key
 
-if TYPE_CHECKING:
-    from compliance.detectors.compiled import Shelf
 
-MODEL = Path(__file__).parent.parent / "policies" / "models" / "embedding"
-VERSION = "routes 1"
-"""Changes with what is fitted, so that nothing of an older version is taken for it."""
+class Shelf(Protocol):
+    """Where what was fitted is kept for other processes.  No call raises; see `proxy.state.shelf`."""
+
+    def mapped(self, key: str) -> memoryview | None: ...
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+    def alone(self) -> contextlib.AbstractContextManager[None]: ...
 
 
 class EmbeddingRecord(msgspec.Struct):
@@ -68,57 +72,48 @@ def semantics(
     """The routes ready for use; None where none are declared.  `fitting` hears, before a fit, how many utterances it is of."""
     if not parts:
         return None
-    embedding, version = load_embedding()
+    embedding, _ = load_embedding()
+    return Semantics(fitted_on(parts, embedding, routes_key(parts), shelf, fitting), embedding)
+
+
+def fitted_on(
+    parts: Sequence[RoutePart],
+    embedding: Embedding,
+    key: str,
+    shelf: Shelf | None,
+    fitting: Callable[[int], None] | None = None,
+) -> Fitted:
+    """What was kept under `key`, or else fitted and kept: by one process at a time.  Raises ValueError, as `learn` does."""
+    if shelf is None:
+        return _fit(parts, embedding, fitting)
+    kept = _kept(shelf, key)
+    if kept is not None:
+        return kept
+    with shelf.alone():
+        kept = _kept(shelf, key)  # another process was quicker
+        if kept is not None:
+            return kept
+        fitted = _fit(parts, embedding, fitting)
+        shelf.put(key, pack(fitted))
+    return _kept(shelf, key) or fitted  # mapped, and so shared
+
+
+def _fit(parts: Sequence[RoutePart], embedding: Embedding, fitting: Callable[[int], None] | None) -> Fitted:
     routes = routes_of(parts)
-    key = hashlib.sha256(msgspec.json.encode((VERSION, version, routes))).hexdigest()[:32]
-    kept = shelf.get(key) if shelf is not None else None
-    if kept is not None and (fitted := _read(kept)) is not None:
-        return Semantics(fitted, embedding)
     if fitting is not None:
         fitting(sum(len(route.utterances) for route in routes))
-    fitted = learn(routes, embedding)
-    if shelf is not None:
-        shelf.put(key, _written(fitted))
-    return Semantics(fitted, embedding)
+    return learn(routes, embedding)
 
 
-class _Rest(msgspec.Struct):
-    """What of `Fitted` is no array."""
-
-    names: tuple[str, ...]
-    thresholds: tuple[float | None, ...]
-    sharpness: float
-    scope: tuple[float, float, float]
-    held: Held
-
-
-_ARRAYS = ("vectors", "owners", "firsts", "descriptions")
-_HEAD = ("dense", "hashed", "bias", "idf")
-
-
-def _written(fitted: Fitted) -> bytes:
-    arrays: dict[str, Any] = {name: getattr(fitted, name) for name in _ARRAYS}
-    arrays |= {f"head_{name}": getattr(fitted.head, name) for name in _HEAD}
-    rest = _Rest(fitted.names, fitted.thresholds, fitted.sharpness, fitted.scope, fitted.held)
-    out = io.BytesIO()
-    np.savez(out, rest=np.frombuffer(msgspec.json.encode(rest), np.uint8), **arrays)
-    return out.getvalue()
-
-
-def _read(kept: bytes) -> Fitted | None:
-    """What was kept; None where it cannot be read: then it is fitted again."""
-    try:
-        with np.load(io.BytesIO(kept), allow_pickle=False) as arrays:
-            rest = msgspec.json.decode(arrays["rest"].tobytes(), type=_Rest)
-            head = Head(**{name: arrays[f"head_{name}"] for name in _HEAD})
-            return Fitted(
-                names=rest.names,
-                thresholds=rest.thresholds,
-                head=head,
-                sharpness=rest.sharpness,
-                scope=rest.scope,
-                held=rest.held,
-                **{name: arrays[name] for name in _ARRAYS},
-            )
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError):
+def _kept(shelf: Shelf, key: str) -> Fitted | None:
+    """What was kept; None where it is not there, or damaged: then it is fitted again."""
+    data = shelf.mapped(key)
+    if data is None:
         return None
+    try:
+        fitted, _ = unpack(data, Fitted)
+    except Damaged:
+        return None
+    if isinstance(data.obj, mmap.mmap):
+        data.obj.madvise(mmap.MADV_DONTNEED)  # its hash was looked at; what is not used need not stay in memory
+    return fitted

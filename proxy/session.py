@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from compliance.model import Finding
 from engines.base import Dialect, EventEncoder
 from engines.errors import (
@@ -133,6 +135,38 @@ class Session(ABC):
             self._scan.skip("opaque")
 
 
+class Restoring:
+    """Puts the client's model name back into the events of one stream.
+
+    An engine's events begin alike, up to the model's name and behind it; so what was found in one holds for the next that
+    begins with the same bytes, as long as no second name follows.
+    """
+
+    __slots__ = ("_begin", "_dialect", "_instead", "_model", "_name")
+
+    def __init__(self, dialect: Dialect, model: str) -> None:
+        self._dialect = dialect
+        self._model = model
+        self._name = msgspec.json.encode(model)
+        self._begin = self._instead = b""  # an event's bytes to the end of its model's name: the engine's and the client's
+
+    def event(self, raw: bytes) -> bytes:
+        begin = self._begin
+        if begin and raw.startswith(begin) and raw.find(b'"model"', len(begin)) < 0:
+            return self._instead + raw[len(begin) :]
+        restored = self._dialect.restore_model(raw, self._model)
+        if restored is not raw:
+            self._remember(raw, restored)
+        return restored
+
+    def _remember(self, raw: bytes, restored: bytes) -> None:
+        at = restored.find(self._name)
+        end = at + len(self._name)
+        rest = len(restored) - end
+        if raw[:at] == restored[:at] and raw[len(raw) - rest :] == restored[end:]:
+            self._begin, self._instead = raw[: len(raw) - rest], restored[:end]
+
+
 class StreamSession(Session):
     """One streamed answer.
 
@@ -162,7 +196,7 @@ class StreamSession(Session):
         self._encoder: EventEncoder | None = None
         if client is not engine:
             self._encoder = client.encoder(request, answer_id=answer_id, created=created)
-        self._restore = request.model if restore_model and client is engine else None
+        self._restoring = Restoring(client, request.model) if restore_model and client is engine else None
         self._strip_usage = strip_usage
         self._held: list[bytes] = []  # pings before the first event
         self._held_bytes = 0
@@ -238,7 +272,7 @@ class StreamSession(Session):
                 self._holding.check()
 
     def _named(self, raw: bytes) -> bytes:
-        return raw if self._restore is None else self.client.restore_model(raw, self._restore)
+        return raw if self._restoring is None else self._restoring.event(raw)
 
     def _give(self, ready: Sequence[Out], out: list[bytes]) -> None:
         for one in ready:

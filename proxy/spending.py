@@ -27,7 +27,7 @@ from policies.budgets import TOKENS, USD, Hold
 from policies.scopes import UNITS
 from policies.windows import words_of
 from proxy.errors import Refusal
-from proxy.estimates import IMAGE_TOKENS, Counter, Counts, images, used
+from proxy.estimates import IMAGE_TOKENS, NOT_COUNTED, Counts, images, used
 from proxy.exchange import Attempt, Exchange
 from proxy.ratelimits import ratelimit_headers
 from proxy.session import Session
@@ -79,12 +79,10 @@ class Spending:
         leases: Leases | None,
         overrides: PriceList,
         unpriced: Price | None,
-        counter: Counter | None = None,
     ) -> None:
         self._prices = prices
         self._leases = leases
         self._overrides = overrides  # by target: engine/model
-        self._counter = counter
         self._unpriced = unpriced  # what the operator charges for models without a price
         self.counts_local = leases is not None and leases.counts_local  # local attempts are reserved for, too
         self._found: dict[str, Price | None] = {}
@@ -171,7 +169,7 @@ class Spending:
         price = attempt.charged
         if session is not None and attempt.billable:
             most = self._most_output(request, attempt.target, price)
-            attempt.usage = used(request, attempt.target, session, most, self._counter, counts)
+            attempt.usage = used(request, attempt.target, session, most, counts or NOT_COUNTED)
         if attempt.target.boundary == LOCAL:
             attempt.price = LOCAL_PRICE
         elif attempt.usage is not None and price is not None:

@@ -15,21 +15,26 @@ HEALTH_PATH = "/health"
 
 
 def health(
-    *, draining: bool, writable: bool, waiting: int, serves_without: bool, witnesses: Mapping[str, Mapping[str, Any]]
-) -> tuple[int, bytes]:
+    *, draining: bool, writable: bool, waiting: int, serves_without: bool, witnesses: Mapping[str, Mapping[str, Any]],
+    drift: Mapping[str, Any] | None = None,
+) -> tuple[int, bytes]:  # fmt: skip
     """(status, JSON body).
 
     `writable`: the audit log can be written; `waiting`: records that are not on the disk yet; `serves_without`: what
-    may stay local is served even so; `witnesses`: where each stands, as `proxy.witness` writes it down.
+    may stay local is served even so; `witnesses`: where each stands, as `proxy.witness` writes it down; `drift`: of this
+    worker's traffic, as `proxy.drifting` writes it down.
     """
     behind = any(row.get("behind") for row in witnesses.values())
-    status = "draining" if draining else "degraded" if not writable or behind else "ok"
+    drifts = bool(drift and drift.get("alarm"))
+    status = "draining" if draining else "degraded" if not writable or behind or drifts else "ok"
     body: dict[str, Any] = {"status": status, "audit": {"writable": writable, "waiting": waiting}}
     if witnesses:
         body["witnesses"] = {
             name: {"behind": row.get("behind", 0), "last_success": _moment(row.get("last_success", 0))}
             for name, row in witnesses.items()
         }
+    if drift:
+        body["complexity"] = {name: drift.get(name) for name in ("alarm", "index", "seen", "strong_share", "calibrated_on")}
     return 503 if draining or not (writable or serves_without) else 200, msgspec.json.encode(body)
 
 

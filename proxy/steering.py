@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engines.catalog import Entry
 from engines.model import Target
@@ -19,17 +20,32 @@ from policies.decide import Steering as Order
 from policies.declared import Choice, Declared, declared, first, in_order, places
 from policies.model import Veto
 from policies.signals import NOWHERE, Pending, SignalFailed, Signals, told
+from policies.stages import words_of
 from proxy.decision_checks import derived, models_of, named_targets, routed_models
 from proxy.placing import Placing
 
 if TYPE_CHECKING:
     from policies.semantic import Placed
     from proxy.config import Settings
+    from proxy.config_decisions import EscalatePart
 
 UNMATCHED = "no decision matches"
 DECISION = "decision: "
 MOST_TOLD = 16
 """Signals written of one request."""
+
+
+class Escalation(Struct, frozen=True):
+    """Where a decision's doubtful answers go, and how often; see `proxy.escalating`."""
+
+    decision: str
+    entry: Entry  # the candidates further up
+    below: frozenset[str]  # targets whose answers are held
+    share: float
+    window: int
+    threshold: float  # a percentile, 0 to 1
+    held: int  # bytes
+    within: float  # seconds
 
 
 class Plan(Struct, frozen=True):
@@ -40,6 +56,7 @@ class Plan(Struct, frozen=True):
     order: Order | None  # None: in their order, local first
     vetoes: tuple[Veto, ...] = ()  # of candidates that the decision shuts out
     waits: bool = True  # for a place, where all candidates are busy
+    escalation: Escalation | None = None
 
 
 class Steered(Struct, dict=True):
@@ -69,15 +86,17 @@ class Steered(Struct, dict=True):
         """The signals that were read, for records; and what went wrong."""
         rows = told(self.signals.read_so_far)[:MOST_TOLD]
         if self.signals.placed is not None:
-            rows = (*rows, _seen(self.signals.placed))
+            rows = (*rows, _seen(self.signals.placed, self.us))
         return (*rows, f"fault={self.fault}") if self.fault else rows
 
 
-def _seen(placed: Placed) -> str:
-    """What the classifier saw: the best routes, how far apart they are, the nearest utterance's number, and the scope."""
+def _seen(placed: Placed, us: float) -> str:
+    """What the classifier saw: the best routes, how far apart they are, the nearest utterance's number, the scope, and how
+    long it all took; and what became of the second stage."""
     best = ", ".join([f"{name} {chance:.2f}" for name, chance in placed.best])
     route, number, likeness = placed.nearest
-    return f"about={best}; margin {placed.margin:.2f}; like {route} {number + 1} by {likeness:.2f}; scope {placed.scope:+.2f}"
+    seen = f"about={best}; margin {placed.margin:.2f}; like {route} {number + 1} by {likeness:.2f}; scope {placed.scope:+.2f}; {us:.0f} us"
+    return f"{seen}; {words_of(placed.second)}" if placed.second else seen
 
 
 class Steerer(Struct, frozen=True):
@@ -89,6 +108,11 @@ class Steerer(Struct, frozen=True):
     failed: Plan
     reads: frozenset[str]
     preset: str = ""
+
+    @property
+    def decides(self) -> bool:
+        """Is there anything that was declared about it?"""
+        return bool(self.decisions or self.preset)
 
     def steer(self, signals: Signals, clock: Callable[[], int] = time.perf_counter_ns) -> Steered:
         """The plan for a request.  Raises `Pending` where a signal must be waited for."""
@@ -130,11 +154,14 @@ class Steering:
             return steerer.steer(signals)
         except Pending as pending:
             assert isinstance(self.place, Placing)  # nobody else lets wait
+            began = time.perf_counter_ns()
             try:
-                signals.give(await self.place.later(pending.text))
+                signals.give(await self.place.answer(pending))
             except SignalFailed as failed:
-                return steerer.steered(Choice(None, str(failed)), signals, 0.0)
-        return steerer.steer(signals)
+                return steerer.steered(Choice(None, str(failed)), signals, (time.perf_counter_ns() - began) / 1000)
+            steered = steerer.steer(signals)
+            steered.us = (time.perf_counter_ns() - began) / 1000
+            return steered
 
 
 def build_steerers(
@@ -163,13 +190,16 @@ def build_steerers(
         for part in parts:
             use = named_targets(settings, part.use)
             ready.append(declared(part.name, parse(part.when)[0], use, part.otherwise))
-            plans[part.name] = _plan(f"{DECISION}{part.name}", base, use, target, part.otherwise)
+            plan = plan_of(f"{DECISION}{part.name}", base, use, target, part.otherwise)
+            if part.escalate is not None:
+                plan = replace(plan, escalation=_escalation(settings, part.name, part.escalate, use, target))
+            plans[part.name] = plan
         plain = Plan(UNMATCHED, base, None)
         made[name] = Steerer(
             decisions=tuple(ready),
             plans=plans,
-            unmatched=_plan(UNMATCHED, base, default, target) if default and derivation.of in routed else plain,
-            failed=_plan("routing default", base, default, target) if default else plain,
+            unmatched=plan_of(UNMATCHED, base, default, target) if default and derivation.of in routed else plain,
+            failed=plan_of("routing default", base, default, target) if default else plain,
             reads=frozenset().union(*[one.reads for one in ready]),
             preset=derivation.route,
         )
@@ -185,6 +215,8 @@ def widened(name: str, base: Entry | None, steerer: Steerer | None) -> Entry:
     base = base or steerer.unmatched.entry
     plans = (steerer.unmatched, steerer.failed, *steerer.plans.values())
     targets = {target.name: target for plan in plans for target in plan.entry.targets}
+    upper = [plan.escalation.entry for plan in plans if plan.escalation is not None]
+    targets.update({target.name: target for entry in upper for target in entry.targets})
     own = {target.name: target for target in base.targets}
     return Entry(name, tuple({**own, **targets}.values()), base.sizes, base.long_at)
 
@@ -196,11 +228,11 @@ def _ordered(base: Entry, order: str, dearness: Callable[[Target], float]) -> tu
 
 def _fixed(name: str, base: Entry, use: Sequence[str], target: Callable[[str], Target]) -> Steerer:
     """A name that is an order in itself."""
-    plan = _plan(f"model: {name}", base, use, target)
+    plan = plan_of(f"model: {name}", base, use, target)
     return Steerer((declared(name, All(()), use),), {name: plan}, plan, plan, frozenset())
 
 
-def _plan(
+def plan_of(
     rule: str, base: Entry, use: Sequence[str], target: Callable[[str], Target], otherwise: str = "others"
 ) -> Plan:
     order = Order(rule, places(use))
@@ -212,25 +244,17 @@ def _plan(
     return Plan(rule, Entry(base.name, own), order, vetoes, otherwise == "wait")
 
 
-def explained(steered: Steered, classifier: str | None = None) -> dict[str, Any]:
-    """For `explain`: what was read, what matched, and what the classifier saw.  `classifier`: its hash."""
-    placed = steered.signals.placed
-    about = None
-    if placed is not None:
-        route, number, likeness = placed.nearest
-        about = {
-            "best": [{"route": name, "probability": chance} for name, chance in placed.best],
-            "margin": placed.margin,
-            "nearest": {"route": route, "utterance": number + 1, "likeness": likeness},
-            "scope": placed.scope,
-        }
-    return {
-        "matched": steered.decision or None,
-        "rule": steered.plan.rule,
-        "fault": steered.fault or None,
-        "signals": dict(row.split("=", 1) for row in told(steered.signals.read_so_far, identity=True)),
-        "route": steered.route or None,
-        "about": about,
-        "classifier": classifier if placed is not None else None,
-        "us": round(steered.us, 1),
-    }
+def _escalation(
+    settings: Settings, decision: str, part: EscalatePart, use: Sequence[str], target: Callable[[str], Target]
+) -> Escalation:
+    to = named_targets(settings, part.to)
+    return Escalation(
+        decision=decision,
+        entry=Entry(f"{DECISION}{decision}", tuple([target(name) for name in to])),
+        below=frozenset(use) - frozenset(to),
+        share=part.share,
+        window=part.window,
+        threshold=1 - part.share if part.threshold is None else part.threshold / 100,
+        held=part.held,
+        within=part.within,
+    )

@@ -27,10 +27,12 @@ from urllib.parse import urlsplit
 from engines.managed import Launch
 from policies.budgets import StoreFailed
 from proxy.config import Settings
+from proxy.config_budgets import budgets_of
 from proxy.config_parts import Prometheus
 from proxy.config_redis import SQLITE
 from proxy.engine_room import with_managed
 from proxy.rostering import Rosters
+from proxy.routing_shelves import to_be_fitted
 from proxy.state.opening import SQLITE_FILE
 from proxy.state.orphans import settle_orphans
 from proxy.state.sqlite import SQLiteBudgets
@@ -70,7 +72,7 @@ def run(settings: Settings, *, notes: Sequence[str] = (), announce: Announce | N
 
 def _settle_orphans(settings: Settings) -> None:
     """Budgets of workers that were killed and are not among those that start now."""
-    if not settings.budgets or settings.state.store != SQLITE:
+    if not budgets_of(settings) or settings.state.store != SQLITE:
         return
     started = [f"slot-{slot}" for slot in range(settings.listen.worker_count)]
     try:
@@ -132,6 +134,7 @@ class _Supervisor:
         handing_out = loop.create_task(witnesses.run()) if witnesses is not None else None
         rosters = Rosters(self._settings)
         signing = loop.create_task(rosters.run())
+        await self._fit_routes()
         async with asyncio.TaskGroup() as group:
             for launch in engines:
                 await asyncio.to_thread(prepare, launch, state)
@@ -151,6 +154,24 @@ class _Supervisor:
             await asyncio.wait({handing_out})
             await witnesses.last()
         return 0
+
+    async def _fit_routes(self) -> None:
+        """Once for all workers, where it is not done yet; one that should stop meanwhile does not wait for it."""
+        if not to_be_fitted(self._settings):
+            return
+        dump = self._settings.dump()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy.fitting", stdin=asyncio.subprocess.PIPE
+        )
+        fitting = asyncio.create_task(process.communicate(struct.pack(">Q", len(dump)) + dump))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({fitting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not fitting.done():
+            process.terminate()
+        await fitting
+        if process.returncode and not self._stopping.is_set():
+            log.warning("the routes could not be fitted beforehand (%s): each worker tries", _ending(process.returncode))
 
     async def _keep(self, name: str, start: Callable[[], Awaitable[Process]]) -> None:
         """Start a child again whenever it ends, ever more slowly where it dies in a row."""

@@ -87,9 +87,32 @@ class Metrics:
         self.unwritable = Gauge(
             "spillway_audit_unwritable", "Workers whose audit log cannot be written now.", registry=registry, multiprocess_mode="livesum"
         )  # fmt: skip
+        self._registry = registry
+        self._drift: tuple[Gauge, Gauge] | None = None
+        self._second: Counter | None = None
         self.dropped = Counter(
             "spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry
         )
+
+    def second_stage(self, outcome: str) -> None:
+        """A text of which the first stage of routes was unsure; made where there is a second."""
+        if self._second is None:
+            what = "Texts that the first stage of routes was unsure of, by what became of the second: asked, late, share spent, ..."
+            self._second = Counter("spillway_second_stage_total", what, ["outcome"], registry=self._registry)
+        self._second.labels(outcome).inc()
+
+    def drift(self, index: float | None, alarm: bool) -> None:
+        """How unlike its calibration the traffic is that decisions ask the complexity of; made where one asks."""
+        if self._drift is None:
+            what = "Population stability index of recent complexity against its calibration, of the worker where it is largest."
+            self._drift = (
+                Gauge("spillway_complexity_drift", what, registry=self._registry, multiprocess_mode="livemax"),
+                Gauge(
+                    "spillway_complexity_drift_alarm", "Workers whose drift alarm rings.", registry=self._registry, multiprocess_mode="livesum"
+                ),
+            )  # fmt: skip
+        self._drift[0].set(index or 0)
+        self._drift[1].set(1 if alarm else 0)
 
     def count(self, batch: Sequence[Observation]) -> None:
         """Add a batch: counters are summed first, since finding a labelled child costs more than counting."""
@@ -163,6 +186,16 @@ class Telemetry:
         """The log cannot be written, or can again (None).  From any thread."""
         if self._metrics is not None:
             self._metrics.unwritable.set(0 if why is None else 1)
+
+    def second_stage(self, outcome: str) -> None:
+        """From the path, of the few texts that the second stage of routes is for."""
+        if self._metrics is not None:
+            self._metrics.second_stage(outcome)
+
+    def drift(self, index: float | None, alarm: bool) -> None:
+        """From any thread."""
+        if self._metrics is not None:
+            self._metrics.drift(index, alarm)
 
     def close(self) -> None:
         """Handle what is waiting, flush the exporter, end the thread."""

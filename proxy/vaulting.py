@@ -14,12 +14,22 @@ from compliance.captures import Item
 from compliance.control import holds_in_force
 from compliance.holds import Hold
 from compliance.journal import Journal
-from compliance.masterkeys import CommandMaster, FileMaster, MasterKey, MasterKeyFailed, NoMaster, TransitMaster
+from compliance.masterkeys import (
+    CommandMaster,
+    FileMaster,
+    MasterKey,
+    MasterKeyFailed,
+    NoMaster,
+    TransitMaster,
+    create_key,
+)
 from compliance.vault import StillRemoving, Vault, VaultFailed
 from proxy.capturing import Captures, Capturing
 from proxy.config import Settings
 from proxy.config_parts import Captures as CapturesPart
+from proxy.instance import signing_key
 from proxy.quantities import Wrong
+from proxy.remembering import Kept, Remembering
 from proxy.secrets import value_of
 
 LOCK_SECONDS = 30.0
@@ -76,6 +86,40 @@ def open_vault(settings: Settings, *, needs_key: bool = True) -> Vault:
         raise VaultFailed(str(failure)) from None
 
 
+def features_path(settings: Settings) -> Path:
+    """Where what is kept of prompts to learn from lies."""
+    return Path(settings.state.dir) / "features.db"
+
+
+def open_features(settings: Settings, *, needs_key: bool = True) -> Vault:
+    """A vault of its own, under the captures' master key, or under a key file that is made where nothing is captured.
+
+    A key file that is there stays in use: what it wrapped opens with nothing else.  Raises `VaultFailed`.
+    """
+    path = Path(settings.state.dir) / "features.key"
+    try:
+        if not needs_key:
+            return Vault(features_path(settings), NoMaster())
+        if settings.audit.captures is not None and not path.exists():
+            return Vault(features_path(settings), master_key(settings))
+        create_key(path)
+        return Vault(features_path(settings), FileMaster(path))
+    except MasterKeyFailed as failure:
+        raise VaultFailed(str(failure)) from None
+
+
+def build_remembering(settings: Settings) -> Remembering | None:
+    """What keeps of requests what a scorer is learnt from; None where nothing is kept."""
+    part = settings.complexity.remember
+    if part is None:
+        return None
+    wanted = Kept(
+        share=part.share, keep=part.keep, most=part.most, found=part.findings == "keep",
+        tenants=None if part.tenants is None else frozenset(part.tenants),
+    )  # fmt: skip
+    return Remembering(wanted, partial(open_features, settings), partial(holding, settings))
+
+
 def build_capturing(settings: Settings, journal: Journal) -> Capturing | None:
     """What captures in a worker; None where nothing is captured."""
     part = settings.audit.captures
@@ -93,7 +137,7 @@ def build_capturing(settings: Settings, journal: Journal) -> Capturing | None:
 def holding(settings: Settings, seconds: float = 0.0) -> Iterator[Callable[[Item], Hold | None]]:
     """What a hold keeps, while nobody places one; raises `StillRemoving`, `OSError`."""
     with removing(settings, seconds):
-        held = holds_in_force(Path(settings.audit.dir))
+        held = holds_in_force(Path(settings.audit.dir), signing_key(settings))
 
         def blocks(item: Item) -> Hold | None:
             return held.blocks(subject=item.subject, tenant=item.tenant, request=item.request, span=(item.at, item.at))

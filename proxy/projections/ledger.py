@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compliance.model import LOCAL
 from compliance.records import Correction, Decision, Outcome, Refused
 from proxy.background import step_back
 from proxy.projections import sums as reading
+from proxy.projections import trials
 from proxy.projections.lines import (
     COLUMNS,
     INSERT,
@@ -37,6 +38,7 @@ from proxy.projections.lines import (
 from proxy.projections.sums import DIMENSIONS as DIMENSIONS
 from proxy.projections.sums import Traffic, Zone
 
+T = TypeVar("T")
 INTERVAL = 0.5  # seconds
 QUEUE_LIMIT = 4096
 """Groups of records that may wait; past it the projector reads them from the journal later."""
@@ -54,6 +56,7 @@ class Ledger:
         self._db.execute("PRAGMA synchronous=NORMAL")  # what a power cut loses here is read again from the journal
         self._db.execute("PRAGMA temp_store=MEMORY")  # sums sort
         prepare(self._db)
+        trials.prepare(self._db)
 
     def position(self, origin: str) -> int:
         """The last record of a log that was projected; -1 for none."""
@@ -136,6 +139,18 @@ class Ledger:
         )
         return [dict(zip(names, row, strict=True)) for row in rows]
 
+    def feedback(self, metric: str, start: int = 0, end: int = LARGEST) -> Iterator[tuple[str, float, int]]:
+        """(request, value, when) of what applications measured; see `proxy.projections.trials`."""
+        yield from trials.feedback_of(self._db, metric, start, end)
+
+    def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """What a question of `proxy.projections.trials` finds."""
+        return question(self._db)
+
+    def trials(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of feedback and experiments, for comparisons."""
+        return trials.rows_of(self._db)
+
     def rows(self) -> list[tuple[Any, ...]]:
         """Every line, for comparisons."""
         return self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM attempts ORDER BY origin, seq").fetchall()
@@ -185,6 +200,7 @@ class _Batch:
         self._decided: dict[tuple[str, int], tuple[Decision, Facts]] = {}
         self._taken: list[tuple[str, str, int]] = []
         self._failed_at_home: set[str] = set()
+        self._trials: list[Any] = []
 
     def add(self, record: Any) -> None:
         if isinstance(record, Correction):
@@ -202,6 +218,8 @@ class _Batch:
                 )
             )
         if not isinstance(record, (Decision, Outcome, Refused)):
+            if isinstance(record, trials.RECORDS):
+                self._trials.append(record)
             return
         self._requests.append((record.request, self._origin, record.seq, record.kind))
         if isinstance(record, Decision):
@@ -221,6 +239,8 @@ class _Batch:
         self._db.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
         self._db.executemany(KEEP, [kept(self._origin, *waiting) for waiting in self._decided.values()])
         self._db.executemany("DELETE FROM decided WHERE origin = ? AND request = ? AND attempt = ?", self._taken)
+        if self._trials:
+            trials.put(self._db, self._origin, self._trials)
 
     def _end(self, end: Outcome) -> None:
         facts = self._facts(end)

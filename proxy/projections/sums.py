@@ -203,7 +203,8 @@ class Spread(Struct, frozen=True):
 
 
 class Traffic(Struct, frozen=True):
-    """Requests of a period that an engine was asked for, and those that were refused before."""
+    """Requests of a period that an engine was asked for, and those that were refused before.  Copies for experiments are
+    nobody's requests."""
 
     requests: int
     answered: int  # an attempt completed
@@ -233,7 +234,7 @@ SELECT {{most}}(ending = 'completed') ok, {{most}}(ending = 'abandoned') gone,
        {{most}}(CASE WHEN boundary != 'local' AND overflow IN {FORCED} THEN overflow ELSE '' END) reason,
        {{most}}(action NOT IN ('', 'allow')) held, {{most}}(found > 0) found,
        {{most}}(boundary != 'local' AND redacted = 0) bare
-FROM attempts WHERE at >= :start AND at < :end AND request {{which}} IN (SELECT request FROM repeated)"""
+FROM attempts WHERE at >= :start AND at < :end AND surface != 'shadow' AND request {{which}} IN (SELECT request FROM repeated)"""
 _REQUESTS = f"""
 SELECT count(*), sum(ok), sum(NOT ok AND gone), sum(NOT ok AND NOT gone AND wrong), sum(NOT ok AND NOT gone AND NOT wrong),
        sum(NOT out), sum(out AND reason = ''), sum(held), sum(held AND bare), sum(held AND NOT bare AND out),
@@ -280,7 +281,7 @@ def _times(db: sqlite3.Connection, span: dict[str, int]) -> tuple[dict[str, Spre
     firsts: dict[str, list[int]] = {"all": [], "local": [], "api": []}
     for home, total, first in db.execute(
         """SELECT boundary = 'local', total_us, CASE WHEN stream THEN first_us ELSE 0 END FROM attempts
-           WHERE at >= :start AND at < :end AND ending = 'completed' AND total_us > 0""",
+           WHERE at >= :start AND at < :end AND ending = 'completed' AND total_us > 0 AND surface != 'shadow'""",
         span,
     ):
         totals["local" if home else "api"].append(total)

@@ -151,12 +151,13 @@ def policy(sources: Sources) -> Report:
             ),
             Section(
                 "Starts and stops",
-                ("time (UTC)", "account", "log", "what", "policy", "lost at most", "interrupted", "unsigned before"),
+                ("time (UTC)", "account", "log", "what", "policy", "lost at most", "interrupted", "unsigned before", "set aside"),
                 tuple(_start(row, record) for row, record in starts[-LISTED:]),
-                frozenset({5, 6, 7}),
+                frozenset({5, 6, 7, 8}),
                 "After a crash, local-only requests of the time named may be missing; what left is all there, and attempts that"
-                " were under way are recorded as interrupted. Records that no checkpoint covered were signed with the rest from then"
-                " on: a killed writer leaves a second of them; more, or any after a clean stop, were added by somebody else."
+                " were under way are recorded as interrupted. A killed writer leaves a second of records that no checkpoint covers: the"
+                " log's key vouched for them, and they were signed from then on. Records that it did not vouch for were set aside:"
+                " a crash in the middle of a write leaves some; any after a clean stop were added by somebody else."
                 + (f" The newest {LISTED} of {len(starts):,}." if len(starts) > LISTED else ""),
             ),
         ),
@@ -227,7 +228,7 @@ def _admin(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
 
 def _start(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
     if row.kind == "stopped":
-        return moment(row.at), "-", row.origin, "stopped", "-", "-", "-", "-"
+        return moment(row.at), "-", row.origin, "stopped", "-", "-", "-", "-", "-"
     window, broken = record["lost_window_us"], record["interrupted"]
     return (
         moment(row.at),
@@ -237,5 +238,14 @@ def _start(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
         row.policy,
         f"{window / 1000:g} ms" if window else "-",
         count(broken, "attempt") if broken else "-",
-        f"{record.get('unsigned', 0):,}" if record.get("unsigned") else "-",
+        _unsigned(record),
+        f"{record['unauthenticated']:,}" if record.get("unauthenticated") else "-",
     )
+
+
+def _unsigned(record: dict[str, Any]) -> str:
+    """Records that a start took over."""
+    number, unvouched = record.get("unsigned", 0), record.get("unvouched", 0)
+    if not number:
+        return "-"
+    return f"{number:,} ({unvouched:,} unvouched)" if unvouched else f"{number:,}"

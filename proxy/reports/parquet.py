@@ -49,7 +49,7 @@ def _columns() -> tuple[str, str]:
 def write(records: Sequence[Path], out: Path) -> int:
     """Write these files of records as `out`; the number of rows.  `log` is the folder that a record is from.
 
-    Fields of kinds that are not known here are left out.  Raises `NotWritten`.
+    Fields of kinds that are not known here are left out, and the MACs of groups (`compliance.tails`).  Raises `NotWritten`.
     """
     import duckdb
 

@@ -40,14 +40,23 @@ _MARGIN = 12
 _SHOWN = ("kind", "seq", "at", "request", "signature")
 
 
-def story(request: str, records: Sequence[Fields], where: Sequence[str], rule: Rule = lambda policy, name: "") -> str:
-    """The whole story.  `where`: the logs and the sequences in them, a line each; `rule`: what a policy's rule says."""
+def story(
+    request: str,
+    records: Sequence[Fields],
+    where: Sequence[str],
+    rule: Rule = lambda policy, name: "",
+    gone: Sequence[Fields] = (),
+) -> str:
+    """The whole story.  `where`: the logs and the sequences in them, a line each; `rule`: what a policy's rule says; `gone`:
+    every record of an erasure and of captures that expired, the oldest first."""
     lines = [f"request {request}"]
     lines += _who(next((r for r in records if r["kind"] in ("decision", "refused")), {}))
     start = records[0]["at"] if records else 0
     for record in records:
         tell = _TOLD.get(record["kind"], _other)
         told = tell(record, start)
+        if record["kind"] == "captured" and record["state"] == "kept":
+            told += _removed(request, record, gone)
         says = rule(record.get("policy", ""), record.get("rule", "")) if record.get("rule") else ""
         if says:
             told.insert(next(n for n, line in enumerate(told) if line.startswith("  policy")), _line("", f"({says})"))
@@ -210,6 +219,36 @@ def _looked(record: Fields, start: int) -> list[str]:
     return [f"{_at(record, start)}  looked at by {record['actor']}, with {record['command']}"]
 
 
+_STAYED = {
+    "up": "it went up",
+    "good": "it was good enough",
+    "share": "the share of answers that may go up was spent",
+    "budget": "no budget allowed it",
+    "boundary": "neither the rules nor the key let the request go up",
+    "attempts": "the request had no attempt left",
+    "too_large": "it was too large to be held",
+    "late": "it was held for as long as it may be",
+    "unread": "it could not be read",
+    "failed": "whoever was asked further up failed",
+}
+
+
+def _held(record: Fields, start: int) -> list[str]:
+    whose = f"the answer of attempt {record['attempt']}" if record["attempt"] >= 0 else "no answer"
+    lines = [f"{_at(record, start)}  {whose} was read before it went out: {_STAYED.get(record['why'], record['why'])}"]
+    if record["attempt"] >= 0:
+        scored = f"doubt at percentile {record['percentile'] / 100:.1f}" if record["calibrated"] else "uncalibrated"
+        lines.append(_line("judged", f"{'doubtful' if record['doubtful'] else 'good'}, {scored}"))
+    if record["fault"]:
+        lines.append(_line("fault", record["fault"]))
+    lines += [_line("by" if not n else "", one) for n, one in enumerate(record["contributions"])]
+    if record["up"]:
+        lines.append(_line("asked", record["up"]))
+    if record["given"] >= 0:
+        lines.append(_line("given", f"the answer of attempt {record['given']}"))
+    return lines
+
+
 def _captured(record: Fields, start: int) -> list[str]:
     attempt = f"{_at(record, start)}  attempt {record['attempt']}:"
     if record["state"] != "kept":
@@ -221,6 +260,34 @@ def _captured(record: Fields, start: int) -> list[str]:
     lines.append(_line("data key", f"{record['data_key']}, of {whose}"))
     marks = [(part, record[part]) for part in ("original", "sent", "answered") if record[part]]
     return [*lines, *[_line("committed" if not n else "", f"{part} {mark}") for n, (part, mark) in enumerate(marks)]]
+
+
+def _removed(request: str, record: Fields, gone: Sequence[Fields]) -> list[str]:
+    """What became of a capture afterwards."""
+    whose = {"request": request, "subject": record["subject"], "tenant": record["tenant"]}
+    erased = [
+        one
+        for one in gone
+        if one["kind"] == "erased" and one["at"] >= record["at"] and one["value"] and whose.get(one["scope"]) == one["value"]
+    ]
+    for one in erased:
+        if one["state"] == "done":
+            return [_line("no more", f"erased on {_day(one)} by {one['actor']}, with {_all_of(one)}: {one['reason']}")]
+    expired = [one for one in gone if one["kind"] == "captures_expired" and record["at"] < one["before"]]
+    if expired:
+        but = f", unless a hold kept it ({expired[0]['held']} were kept)" if expired[0]["held"] else ""
+        return [_line("no more", f"removed on {_day(expired[0])}: older than captures are kept{but}")]
+    if any(one["state"] == "begun" for one in erased):
+        return [_line("no more", f"an erasure was begun on {_day(erased[-1])}, and its end is not recorded")]
+    return []
+
+
+def _day(record: Fields) -> str:
+    return f"{datetime.fromtimestamp(record['at'] / 1e6, UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _all_of(erased: Fields) -> str:
+    return "this request alone" if erased["scope"] == "request" else f"all of this {erased['scope']}"
 
 
 _STEPS = {
@@ -262,6 +329,7 @@ _TOLD: Mapping[str, Callable[[Fields, int], list[str]]] = {
     "refused": _refused,
     "log_access": _looked,
     "captured": _captured,
+    "judged": _held,
     "break_glass": _break_glass,
 }
 

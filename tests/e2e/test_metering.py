@@ -128,7 +128,7 @@ async def test_law_09_an_answer_that_is_left_is_booked_by_what_came(name: str, t
     claude = name.startswith("claude")
     path = "/v1/messages" if claude else "/v1/chat/completions"
     async with ScriptedEngine(_half_an_openai_answer) as sky, ScriptedEngine(_half_an_anthropic_answer) as anthropic:
-        async with running(config(sky.url, anthropic.url, limits={"tokenizer": "start"}), tmp_path) as spillway:
+        async with running(config(sky.url, anthropic.url), tmp_path) as spillway:
             stream = await open_stream(spillway.port, path, {**CHAT, "model": name, "stream": True})
             await stream.until(b" The quick")
             stream.close()
@@ -139,15 +139,10 @@ async def test_law_09_an_answer_that_is_left_is_booked_by_what_came(name: str, t
                 assert (outcome.input, outcome.cache_read) == (7, 3)  # as its first event said
 
 
-@pytest.mark.parametrize("tokenizer", ["first_need", "off"])
-async def test_without_the_tokenizer_an_answer_that_is_left_is_booked_at_its_bound(
-    tokenizer: str, tmp_path: Path
-) -> None:
-    """At first need it is asked for, and not waited for."""
-    settings = {"limits": {"tokenizer": tokenizer}}
+async def test_without_the_tokenizer_an_answer_that_is_left_is_booked_at_its_bound(tmp_path: Path) -> None:
     async with (
         ScriptedEngine(_half_an_openai_answer) as sky,
-        running(config(sky.url, **settings), tmp_path) as spillway,
+        running(config(sky.url, limits={"tokenizer": "off"}), tmp_path) as spillway,
     ):
         stream = await open_stream(spillway.port, "/v1/chat/completions", {**CHAT, "model": "gpt-5.4", "stream": True})
         await stream.until(b" The quick")

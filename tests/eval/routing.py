@@ -26,6 +26,7 @@ import psutil
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
 
 import routing_complexity  # noqa: E402
+import routing_stages  # noqa: E402
 
 from policies.embedding import split  # noqa: E402
 from policies.semantic import Cascade, Placed, Route, Semantics, learn  # noqa: E402
@@ -101,6 +102,10 @@ def clinc() -> Iterator[dict[str, Any]]:
         share = 100 * float(np.mean([both.unsure(semantics.place(row["text"])) for row in inside]))
         yield line("CLINC150, cascade: asked of the second stage", share, "<= 25", "%")
         yield from timed("CLINC150, cascade", both.place, [row["text"] for row in inside[:1000]])
+        found = routing_stages.live(both, [row["text"] for row in inside[:1000]])
+        beside = f"{found['asked']:.0f} % asked the second stage, in its thread"
+        yield line("CLINC150, cascade as requests wait for it: mean", found["mean"], "<= 0.5", "ms", beside)
+        yield line("CLINC150, cascade as requests wait for it: p99", found["p99"], "<= 7", "ms")
 
 
 def judged(
@@ -192,6 +197,11 @@ def speed() -> Iterator[dict[str, Any]]:
     long = [(" ".join(texts[at : at + 40]))[:2048] for at in range(0, 1000, 5)]
     yield line("first stage, 2 KB, p50", spent(semantics.place, long)[0], "<= 0.1", "ms")
     yield line("memory added, 150 routes of ten", held, "<= 60", "MB", "after a fit; less where it was kept")
+    few = routes_of([row for at, row in enumerate(rows) if at % 100 < 10])
+    for stages, name, goal in ((1, "first stage", "<= 60"), (2, "both stages", "<= 150")):
+        kept = routing_stages.memory(few, stages)
+        beside = kept["why"] or f"of these {kept['own']:.0f} its own, the rest shared with other workers"
+        yield line(f"memory of a worker, kept routes, {name}", kept["rss"], goal, "MB", beside)
 
 
 def spent(call: Callable[[str], object], texts: Sequence[str]) -> tuple[float, float]:

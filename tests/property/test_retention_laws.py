@@ -394,7 +394,7 @@ def test_nothing_is_signed_over_what_was_changed(name: str, tmp_path: Path) -> N
 # --- the roster ---------------------------------------------------------------------------------------------
 
 
-def test_a_roster_is_signed_where_something_changed_and_kept_once_a_minute(tmp_path: Path) -> None:
+def test_a_roster_is_signed_where_something_changed_and_kept_once_an_hour(tmp_path: Path) -> None:
     logs = complete(tmp_path / "audit", days=1)
     audit = tmp_path / "audit"
     assert sign_roster(audit, "inst", KEY) is None
@@ -406,7 +406,7 @@ def test_a_roster_is_signed_where_something_changed_and_kept_once_a_minute(tmp_p
         ("inst/slot-0", 13),
         ("inst/slot-1", 12),
     ]
-    assert len(verify.read_notes(audit / "rosters")) == 1  # less than a minute
+    assert len(verify.read_notes(audit / "rosters")) == 1  # less than an hour
     write(tmp_path / "audit" / "slot-2", 1, slot="slot-2")
     assert sign_roster(audit, "inst", KEY) is not None
     assert len(verify.read_notes(audit / "rosters")) == 2  # a new slot

@@ -17,7 +17,7 @@ from engines.base import Dialect
 from engines.errors import MalformedAnswer
 from engines.model import Done, Event, Operation, Request
 from engines.sse import Framer, parse
-from proxy.session import Session, StreamSession, WholeSession
+from proxy.session import Restoring, Session, StreamSession, WholeSession
 
 STREAMS: dict[str, tuple[Dialect, bytes]] = {
     "llama.cpp": (openai.DIALECT, LLAMACPP),
@@ -162,6 +162,26 @@ def test_the_usage_that_only_we_asked_for_is_stripped_and_the_clients_model_rest
     assert b'"choices":[]' not in out and b"tiny-llama" not in out
     assert out.count(b'"model":"mine"') == VLLM.count(b'"choices":[{')
     assert out.endswith(b"data: [DONE]\n\n")
+
+
+NAMES = st.sampled_from(["m", "mine", "a/b", 'with "quotes"', "model", "é"])
+MEMBERS = st.lists(
+    st.one_of(
+        st.tuples(st.just("model"), NAMES),
+        st.tuples(st.sampled_from(["id", "object"]), st.sampled_from(["c", "d", '"model":"m"'])),
+        st.tuples(st.just("choices"), st.just([{"model": "m", "delta": {"content": '{"model":"m"}'}}])),
+    ),
+    max_size=4,
+    unique_by=lambda member: member[0],
+)
+
+
+@given(events=st.lists(MEMBERS, min_size=1, max_size=6), dialect=st.sampled_from([openai.DIALECT, anthropic.DIALECT]))
+def test_a_model_is_restored_as_if_each_event_were_the_first(events: list[Any], dialect: Dialect) -> None:
+    restoring = Restoring(dialect, "mine")
+    for members in events:
+        raw = b"data: " + json.dumps(dict(members), ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+        assert restoring.event(raw) == dialect.restore_model(raw, "mine")
 
 
 @given(at=CUTS)

@@ -127,8 +127,21 @@ def test_a_roster_that_was_taken_away_is_not_begun_anew_by_who_signed_it(audit: 
 
 def test_names_of_files_neither_move_the_cursor_nor_say_anything(audit: Path) -> None:
     (audit / "slot-0").rename(audit / "slot-0\x1b[2J\n  verified\n")
-    told = verify.words(verified(audit))
-    assert told.count("\n  verified") == 3 and "\x1b" not in told and "slot-0\\x1b[2J\\n  verified\\n" in told
+    report = verified(audit)
+    told = verify.words(report)
+    assert told.count("\n  verified") == 2 and "\x1b" not in told and "slot-0\\x1b[2J\\n  verified\\n" in told
+    assert report.status == verify.NOT_VERIFIED and "holds the log of inst/slot-0" in told
+
+
+def test_two_logs_that_stand_in_each_others_place_are_told(audit: Path) -> None:
+    """All that is in them fits: whoever looks for a worker's log by its name would read another's."""
+    (audit / "slot-0").rename(audit / "other")
+    (audit / "slot-1").rename(audit / "slot-0")
+    (audit / "other").rename(audit / "slot-1")
+    report = verified(audit)
+    assert report.status == verify.NOT_VERIFIED
+    assert [bool(slot.problem) for slot in report.slots] == [False, True, True]
+    assert verified(audit / "slot-1").slots[0].problem is None  # one that was taken out of its directory has no place
 
 
 def test_a_pack_says_up_to_when_it_is_complete(audit: Path, tmp_path: Path) -> None:

@@ -115,8 +115,9 @@ def command(
     environ: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
     program: tuple[str, ...] = ("-m", "proxy"),
+    patience: float = 20.0,
 ) -> Iterator[Command]:
-    """`python -m proxy serve` on a configuration file, ended at the end."""
+    """`python -m proxy serve` on a configuration file, ended at the end.  `patience`: seconds until it must be ready."""
     port = free_port()
     whole = {"state": {"dir": str(directory / "state")}, "audit": {"dir": str(directory / "audit")}, **config}
     whole["listen"] = {"host": "127.0.0.1", "port": port, "workers": 2, **dict(config.get("listen", {}))}
@@ -130,7 +131,7 @@ def command(
         )  # fmt: skip
     started = Command(process, port, log)
     try:
-        started.wait_ready()
+        started.wait_ready(patience)
         yield started
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ RANKS = Path(__file__).parents[3] / "engines" / "ranks"
 def tokens() -> Tokens:
     made = Tokens()
     for name in ENCODINGS:
-        made.load(name)
+        made.count("", name)
     return made
 
 
@@ -58,7 +57,6 @@ def test_nothing_is_downloaded_or_written(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     made = Tokens()
-    made.load("cl100k_base")
     assert made.count("hello world", "cl100k_base") == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -81,33 +79,18 @@ def test_special_tokens_are_text(tokens: Tokens) -> None:
     assert count is not None and count > 1
 
 
-def test_an_encoding_is_loaded_at_first_need_in_the_background() -> None:
-    made = Tokens()
-    assert made.count("hello", "cl100k_base") is None  # asked for, and not waited for
-    for _ in range(600):
-        if made.count("hello", "cl100k_base") is not None:
-            break
-        time.sleep(0.05)
-    assert made.count("hello world", "cl100k_base") == 2
-
-
 def test_ranks_that_were_changed_are_not_used(tmp_path: Path) -> None:
     import zstandard
 
     broken = b"aGVsbG8= 0\n"
     tmp_path.joinpath("cl100k_base.tiktoken.zst").write_bytes(zstandard.ZstdCompressor().compress(broken))
     with pytest.raises(Unusable, match="does not hold what it should"):
-        Tokens(tmp_path).load("cl100k_base")
+        Tokens(tmp_path).count("x", "cl100k_base")
     tmp_path.joinpath("o200k_base.tiktoken.zst").write_bytes(b"no zstd")
     with pytest.raises(Unusable, match="cannot be read"):
-        Tokens(tmp_path).load("o200k_base")
-    made = Tokens(tmp_path / "nowhere")
-    assert made.count("x", "o200k_base") is None and made.count("x", "o200k_base") is None
-    for _ in range(100):
-        if made.failure:
-            break
-        time.sleep(0.02)
-    assert "cannot be read" in made.failure
+        Tokens(tmp_path).count("x", "o200k_base")
+    with pytest.raises(Unusable, match="cannot be read"):
+        Tokens(tmp_path / "nowhere").count("x", "o200k_base")
 
 
 def test_which_encoding_a_model_has() -> None:

@@ -142,7 +142,7 @@ def test_the_other_reports_count(told: Path) -> None:
     assert [row[3] for row in glass["rows"]] == ["read"]
     numbers, sections = figures("policy")
     assert (numbers["changes"], numbers["starts after a crash"], numbers["keys made"]) == ("1", "1", "1")
-    assert next(row[3:] for row in sections[4]["rows"]) == ["started after a crash", "p", "4 ms", "1 attempt", "-"]
+    assert next(row[3:] for row in sections[4]["rows"]) == ["started after a crash", "p", "4 ms", "1 attempt", "-", "-"]
     numbers, sections = figures("canary")
     assert (numbers["runs"], numbers["promises broken"], numbers["last run"]) == ("1", "1", "broken")
     numbers, sections = figures("refusals")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from auditing import write
 from click.testing import Result
-from logs import KEY, write_logs
+from logs import BEGIN, DAY, KEY, write_logs
 from tests_records import decision, outcome
 from typer.testing import CliRunner
 
 from compliance import verify
-from compliance.records import BreakGlass, Captured, PolicyChanged
+from compliance.records import BreakGlass, Captured, CapturesExpired, Erased, PolicyChanged
 from proxy.cli import app
 from proxy.config import load
 
@@ -243,6 +245,42 @@ def test_captures_and_steps_towards_them_are_told_in_words(here: Path, logs: lis
         "operator alice was refused a step towards reading it: who asks cannot approve",
     ):  # fmt: skip
         assert words in told, words
+
+
+def test_a_capture_that_was_erased_or_expired_is_told_as_no_more(here: Path, logs: list[Path]) -> None:
+    base = BEGIN + 20_000 * DAY
+    day = f"{datetime.fromtimestamp(base / 1e6, UTC):%Y-%m-%d}"
+
+    def captured(request: str, at: int = 5, **fields: Any) -> Captured:
+        row = {"subject": "s" * 32, "tenant": "clinic", "state": "kept", **fields}
+        return Captured(
+            answered="aa", at=base + at, attempt=0, cut=(), data_key="d1", original="bb", parts=("original",), request=request, sent="",
+            why="", **row,
+        )  # fmt: skip
+
+    def erased(scope: str, value: str, state: str, at: int = 9) -> Erased:
+        return Erased(
+            actor="root", at=base + at, captures=1, hold="", keys=1, maps=0, reason="request of the patient", records=1, scope=scope,
+            state=state, value=value,
+        )  # fmt: skip
+
+    others = [decision("b"), captured("b", subject="t" * 32, tenant="lab"), decision("c"), captured("c", subject="", tenant="x")]
+    write(here / "audit", decision("a"), captured("a"), *others)
+    assert "no more" not in spillway("show", "a").stdout
+    write(here / "audit", erased("subject", "s" * 32, "begun"), slot="cli")
+    assert f"an erasure was begun on {day} 00:00:00Z, and its end is not recorded" in spillway("show", "a").stdout
+    write(here / "audit", erased("subject", "s" * 32, "done"), erased("tenant", "lab", "blocked"), slot="cli")
+    told = spillway("show", "a").stdout
+    assert f"no more     erased on {day} 00:00:00Z by root, with all of this subject: request of the patient" in told
+    assert "no more" not in spillway("show", "b").stdout + spillway("show", "c").stdout
+    write(here / "audit", erased("request", "b", "done"), slot="cli")
+    assert "with this request alone" in spillway("show", "b").stdout
+    write(here / "audit", CapturesExpired(at=base + 20, before=base + 6, captures=1, held=2, keys=0, records=1))
+    told = spillway("show", "c").stdout
+    assert "removed on" in told and "older than captures are kept, unless a hold kept it (2 were kept)" in told
+    # what was captured anew after an erasure is there
+    write(here / "audit", decision("e"), captured("e", at=40))
+    assert "was kept, encrypted" in spillway("show", "e").stdout and "no more" not in spillway("show", "e").stdout
 
 
 def test_no_pack_of_nothing_and_none_among_the_logs(here: Path, logs: list[Path]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from scripted import ScriptedEngine, answering
 
 from compliance.model import Verdict
+from compliance.rules import Labels
 from engines import openai
 from engines.kinds import KINDS
 from engines.model import Operation, Target
 from engines.transport import Transport
-from proxy.addressing import Address
+from proxy.addressing import Address, Timeouts
 from proxy.counting import AT_ONCE, Counting
 from proxy.estimates import Counts
 from proxy.exchange import Attempt, Exchange
@@ -31,7 +32,9 @@ class Waiters:
         self.counting = Counting(asyncio.get_running_loop(), self.transport, self._finish)
         self.url = url
         self.target = Target("gpu/m", "gpu", "vllm", "m", "local", (url,), frozenset())
-        self.address = Address(self.target, KINDS["vllm"], openai.DIALECT, "/v1/chat/completions", "0")
+        self.address = Address(
+            self.target, KINDS["vllm"], openai.DIALECT, "/v1/chat/completions", "0", Labels("local"), Timeouts()
+        )
 
     def _finish(self, exchange: Any, attempt: Attempt, hold: Any, session: Any, counts: Counts) -> None:
         self.finished.append((attempt.index, counts))

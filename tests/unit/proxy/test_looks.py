@@ -257,8 +257,8 @@ def test_a_canary_knows_an_undeclared_model_by_its_engine() -> None:
     assert _called("home/m", result) == "home/m"
 
 
-def test_what_was_added_to_the_operators_log_unsigned_is_told_by_who_signs_it(logs: Path) -> None:
-    """Nobody can tell a forged last record from one that a killed command left; so the next one says that it was there."""
+def test_what_was_added_to_the_operators_log_is_set_aside_and_told(logs: Path) -> None:
+    """A forged last record has no MAC, or one of another place; a killed command's has its own."""
     spillway("search", "--limit", "1")
     segment = max((logs / "cli").glob("segment-*.jsonl"))
     last = json.loads(segment.read_bytes().splitlines()[-1])
@@ -268,12 +268,15 @@ def test_what_was_added_to_the_operators_log_unsigned_is_told_by_who_signs_it(lo
     )
     spillway("search", "--limit", "1")
     records = [json.loads(line) for line in read_lines(logs / "cli")]
-    assert [(record["kind"], record.get("unsigned")) for record in records[-3:]] == [
-        ("log_access", None), ("started", 1), ("log_access", None),
+    assert [(record["kind"], record.get("unsigned"), record.get("unauthenticated")) for record in records[-3:]] == [
+        ("log_access", None, None), ("started", 0, 1), ("log_access", None, None),
     ]  # fmt: skip
+    assert not any(record.get("command") == "nothing" for record in records)
+    (aside,) = (logs / "cli").glob("unauthenticated-*")
+    assert json.loads(aside.read_bytes()) == forged
     row = next(
         line for line in spillway("report", "policy").stdout.splitlines() if "inst/cli" in line and "started" in line
     )
-    assert row.split()[-1] == "1"
+    assert row.split()[-2:] == ["-", "1"]
     spillway("search", "--limit", "1")
     assert sum(json.loads(line)["kind"] == "started" for line in read_lines(logs / "cli")) == 1

@@ -6,11 +6,13 @@ import asyncio
 import threading
 
 import pytest
+from msgspec.structs import replace
 from signalling import CODING
 
 from policies.semantic import Placed
 from policies.signals import Pending, SignalFailed
 from proxy.placing import TRUST, Placing
+from proxy.second_stage import SecondStage
 
 LONG, SHORT = 30.0, 0.02  # seconds
 TEXTS = ["text"] * TRUST
@@ -113,4 +115,30 @@ async def test_a_request_that_goes_away_does_not_take_the_answer_with_it() -> No
     while placing._asked is not None:
         await asyncio.sleep(0.005)
     assert await placing.later("text") is CODING
+    placing.close()
+
+
+async def test_where_the_first_is_unsure_the_second_is_waited_for_and_a_sure_one_is_not() -> None:
+    asked: list[str] = []
+
+    def again(text: str, placed: Placed) -> Placed:
+        asked.append(text)
+        return replace(placed, route="second", second="asked")
+
+    stage = SecondStage(lambda placed: placed.margin < 0.5, again, share=1.0, deadline=LONG)
+    unsure = replace(CODING, margin=0.1)
+    placing = Placing(lambda text: unsure if text == "unsure" else CODING, LONG, stage)
+    placing.prove(["unsure"] * TRUST)
+    assert not asked  # a start asks nobody
+    assert placing("text") is CODING
+    with pytest.raises(Pending) as pending:
+        placing("unsure")
+    assert pending.value.placed is unsure
+    assert (await placing.answer(pending.value)).route == "second"
+    placing._good = 0  # the first is not trusted: both are waited for, one after the other
+    for text, route in (("unsure", "second"), ("text", "coding")):
+        with pytest.raises(Pending) as pending:
+            placing(text)
+        assert (await placing.answer(pending.value)).route == route
+    assert asked == ["unsure", "unsure"]
     placing.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hyperscan
@@ -9,7 +11,7 @@ import pytest
 
 from compliance.detectors import compiled
 from compliance.detectors.compiled import database
-from proxy.state.shelf import MAX_FILES, FileShelf, user_shelf
+from proxy.state.shelf import MAX_FILES, FileShelf, Shelves, user_shelf
 
 KEY = "0" * 64
 FLAGS = [hyperscan.HS_FLAG_DOTALL]
@@ -91,3 +93,44 @@ def test_where_there_is_no_place_nothing_fails(tmp_path: Path) -> None:
     assert user_shelf({}) is None
     assert user_shelf({"XDG_CACHE_HOME": "relative"}) is None
     assert user_shelf({"HOME": str(tmp_path)}) is not None
+
+
+def test_of_two_shelves_either_gives_and_the_first_that_can_keeps(tmp_path: Path) -> None:
+    first, second = FileShelf(tmp_path / "one"), FileShelf(tmp_path / "two")
+    both = Shelves(first, second)
+    second.put("a", b"there")
+    both.put("b", b"new")
+    assert (both.get("a"), both.get("b"), both.get("c")) == (b"there", b"new", None)
+    assert first.has("b") and not second.has("b")
+    mapped = both.mapped("a")
+    assert mapped is not None and bytes(mapped) == b"there" and mapped.readonly
+    (tmp_path / "file").write_text("x")
+    unwritable = Shelves(FileShelf(tmp_path / "file"), second)
+    unwritable.put("c", b"kept elsewhere")
+    assert second.get("c") == b"kept elsewhere"
+    with unwritable.alone():  # what cannot be locked is made all the same
+        pass
+
+
+def test_only_one_at_a_time_makes_something(tmp_path: Path) -> None:
+    """Also among threads of one process: each call opens the lock anew."""
+    shelf = FileShelf(tmp_path / "cache")
+    inside: list[int] = []
+    most: list[int] = []
+
+    def make(_: int) -> None:
+        with shelf.alone():
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(8)))
+    assert most == [1] * 8
+
+
+def test_an_empty_file_and_a_missing_one_are_not_mapped(shelf: FileShelf, tmp_path: Path) -> None:
+    assert shelf.mapped("none") is None and shelf.path("none") is None
+    shelf.put("empty", b"")
+    assert shelf.mapped("empty") is None and shelf.path("empty") is not None
