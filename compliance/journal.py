@@ -363,12 +363,13 @@ class Journal:
         self._checkpoint_due = now + CHECKPOINT_INTERVAL
         self._checkpointed = self._frontier.size
         with contextlib.suppress(OSError):  # a short cut for the next start, which hashes more without it
-            self._leave_mark()
+            self._leave_mark(root)
 
-    def _leave_mark(self) -> None:
+    def _leave_mark(self, root: bytes) -> None:
         mark: dict[str, Any] = {
             "size": self._frontier.size,
             "frontier": [h.hex() for h in self._frontier.hashes],
+            "root": root.hex(),
             "last_kind": self._last_kind,
             "last_at": self._written_at,
             "oldest_open": next(iter(self._open.values()), self._frontier.size),

@@ -14,7 +14,6 @@ import errno
 import hmac
 import json
 import os
-import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ from compliance.merkle import Frontier
 from compliance.records import Decision, Outcome, UnknownRecord, decode
 from compliance.segments import LEAF, Segment, read_lines, seal, segments, sync_directory, unseal
 from compliance.tails import Chain, NotSigned, Voucher
+
+_BLOCK = 1 << 20  # bytes that are copied at once
 
 
 class JournalError(Exception):
@@ -46,6 +47,7 @@ class _Read(Struct):
     vouched: int = 0  # bytes of those that are signed or vouched for
     until: int = 0  # the sequence after the last of these
     rest: int = 0  # lines after them
+    torn: bool = False  # half of a line follows
 
 
 class Recovery:
@@ -92,7 +94,9 @@ class Recovery:
         self.unsigned = there - self._signed.size  # records that no checkpoint covers, taken over
         self.unvouched = self._chain.unvouched  # of these, such as an earlier version left, which vouched for none
         self.unauthenticated = sum(read.rest for read in reads)
-        self._set_aside(reads)
+        for read in reads:
+            if read.rest or read.torn:
+                self._clear(read)
 
     def _contiguous(self) -> list[Segment]:
         """The segments; one that was left behind open is sealed."""
@@ -107,13 +111,13 @@ class Recovery:
         return found
 
     def _replay(self, segment: Segment) -> _Read:
-        """Hash what came after the checkpoint; cut a torn tail off the open segment."""
+        """Hash what came after the checkpoint."""
         read = _Read(segment, until=segment.first)
         if segment.removed:
             self._replay_leaves(segment)
             read.until = segment.last + 1
             return read
-        with open(segment.path, "rb" if segment.sealed else "r+b") as file:
+        with open(segment.path, "rb") as file:
             seq = segment.first
             for line in file:
                 if not line.endswith(b"\n") or b"\0" in line:  # half of a line, or a hole that a power cut left
@@ -126,10 +130,8 @@ class Recovery:
             size = file.seek(0, os.SEEK_END)
             if segment.sealed and (seq != segment.last + 1 or size > read.end):
                 raise JournalDamaged(f"{segment.path.name} does not hold the records that its name says")
-            if size > read.end:
-                self.cut_bytes = size - read.end
-                file.truncate(read.end)
-                os.fsync(file.fileno())
+        self.cut_bytes += size - read.end
+        read.torn = size > read.end
         return read
 
     def _take(self, line: bytes, segment: Segment) -> bool:
@@ -137,7 +139,8 @@ class Recovery:
         if not self._chain.line(line):
             self._last_line = line
             return False
-        self._follow(line, segment.path.name)
+        if self._chain.frontier.size >= self._signed.size:  # of all that was signed, only what the last says is needed
+            self._follow(line, segment.path.name)
         return True
 
     def _follow(self, line: bytes, name: str) -> None:
@@ -155,32 +158,35 @@ class Recovery:
             read.vouched, read.until, read.rest = read.end, read.until + read.rest, 0
         self._follow(self._last_line, reads[-1].segment.path.name)
 
-    def _set_aside(self, reads: list[_Read]) -> None:
-        """Take from the log what nothing vouches for, and keep it where nothing reads it."""
-        aside = self._directory / f"unauthenticated-{self.frontier.size:012d}.jsonl"
-        for read in reads:
-            if not read.rest:
-                continue
-            path = read.segment.path
-            try:
-                with open(path, "rb") as file, open(aside, "ab") as kept:
-                    file.seek(read.vouched)
-                    shutil.copyfileobj(file, kept)
-                    kept.flush()
-                    os.fsync(kept.fileno())
-                sync_directory(self._directory)
-            except OSError as error:  # nobody was promised these, and on a full disk the log goes on without them
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-            if read.segment.first > self.frontier.size:
-                path.unlink()
-                continue
+    def _clear(self, read: _Read) -> None:
+        """Take from a segment what nothing vouches for; whole lines are kept where nothing reads them."""
+        path = read.segment.path
+        try:
+            if read.rest:
+                self._set_aside(path, read.vouched, read.end - read.vouched)
+        except OSError as error:  # nobody was promised these, and on a full disk the log goes on without them
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        if read.segment.first > self.frontier.size:
+            path.unlink()
+        else:
             if read.segment.sealed:
                 path = unseal(read.segment).path
             with open(path, "r+b") as file:
                 file.truncate(read.vouched)
                 os.fsync(file.fileno())
-            sync_directory(self._directory)
+        sync_directory(self._directory)
+
+    def _set_aside(self, path: Path, begin: int, size: int) -> None:
+        aside = self._directory / f"unauthenticated-{self.frontier.size:012d}.jsonl"
+        with open(path, "rb") as file, open(aside, "ab") as kept:
+            file.seek(begin)
+            while block := file.read(min(size, _BLOCK)):
+                kept.write(block)
+                size -= len(block)
+            kept.flush()
+            os.fsync(kept.fileno())
+        sync_directory(self._directory)
 
     def _replay_leaves(self, segment: Segment) -> None:
         """The same of records that retention removed: their leaf hashes are there."""

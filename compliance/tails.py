@@ -6,8 +6,9 @@ HMAC-SHA256, its first 128 bits in hex, under a key derived from the signing key
     SIZE COUNT SUBTREES LEAVES LAST
 
 the number of records before the group and of the group's own (eight bytes each), the roots of the perfect subtrees over
-the former, the leaf hashes of the latter but the last, and the last one's line without its MAC.  So each MAC is over everything before it, MACs included, and one of
-an older tail fits nowhere else.  It stands in the record itself, and so it is on the disk with it or not at all.
+the former, the leaf hashes of the latter but the last, and the last one's line without its MAC.  So each MAC is over
+everything before it, MACs included, and one of an older tail fits nowhere else.  It stands in the record itself, and so
+it is on the disk with it or not at all.
 
 Whoever owns the files, but not the key, can take records off the end, and add none.
 """
@@ -99,7 +100,9 @@ class Chain:
         if self.frontier.size < self._signed.size:
             self.frontier.append(leaf_hash(line))
             if self.frontier.size == self._signed.size:
-                self._strict = self._strict or _HAS in line  # each group ends with a MAC, and a checkpoint after a group
+                self._strict = (
+                    self._strict or _HAS in line
+                )  # each group ends with a MAC, and a checkpoint after a group
                 self.check_signed()
             return True
         if self._broken:

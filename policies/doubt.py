@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec import Struct
 
-from policies.embedding import Floats
+if TYPE_CHECKING:
+    from policies.embedding import Floats
 
 VERSION = "answer features 1"
 READ = 4000
@@ -102,6 +103,8 @@ _NO_SUM = re.compile(r"%|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}|(?<![\d\s
 
 def doubts(prompt: str, answer: Answer) -> Floats:
     """The features of an answer to a prompt, in the order of `NAMES`."""
+    import numpy as np  # who asks for plain faults alone does without it
+
     text = answer.text if len(answer.text) <= READ else answer.text[: READ // 2] + answer.text[-READ // 2 :]
     text = text.replace("\\*", "*").replace("\\$", "$")
     stripped = text.rstrip()

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from policies.doubt import Answer, plain_fault, wrong_sum
-from policies.gain import Scored
 from policies.schemas import text_fits
+
+if TYPE_CHECKING:
+    from policies.gain import Scored  # which asks for NumPy
 
 WHOLE = 1_000_000
 """A share is counted in millionths, so that no rounding adds up."""
-Scorer = Callable[[str, Answer], Scored]
+Scorer = Callable[[str, Answer], "Scored"]
 """(prompt, answer) -> what it makes of them."""
 
 

@@ -152,6 +152,8 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Refuse what is new, let what is in flight end, at most for `seconds`."""
         self.pipeline.draining = self.door.draining = True
+        if self.shadowing is not None:
+            await self.shadowing.close()  # nobody waits for copies
         until = self._loop.time() + seconds
         while any(engine.in_flight for engine in self.fleet) and self._loop.time() < until:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.02)

@@ -19,7 +19,10 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Whole = TypeVar("Whole", bound=msgspec.Struct)
 
-_KINDS: Mapping[str, Any] = {"I64": np.int64, "F64": np.float64, "F32": np.float32, "I32": np.int32, "I8": np.int8}
+_KINDS: Mapping[str, Any] = {
+    "I64": np.int64, "U64": np.uint64, "F64": np.float64, "I32": np.int32, "U32": np.uint32, "F32": np.float32,
+    "I16": np.int16, "U16": np.uint16, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
 """The widest first: as they stand in a file each is aligned."""
 _NAMES = {np.dtype(kind): name for name, kind in _KINDS.items()}
 _ALIGNED = 64

@@ -27,11 +27,10 @@ from proxy.auth import Principal
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet
-from proxy.recording import Recorder
+from proxy.recording import MEDIA, Recorder
 from proxy.spending import OutOfBudget, Spending
 from proxy.steering import Plan, Steerer, Steering
 
-_MEDIA = frozenset({"vision", "audio", "documents"})
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{256,}")
 _AT_HOME = frozenset({"boundary", "unredactable"})
 _PERMANENT = _AT_HOME | {"decision", "capability", "context", "unpriced", "untranslatable"}
@@ -249,7 +248,7 @@ def facts_of(request: Request, verdict: Verdict, *, structure: bool) -> Facts:
     messages = body.get("messages")
     size_bytes = len(request.raw)
     text_bytes = size_bytes
-    if request.needs & _MEDIA:  # an image's base64 is no text, and would fill any context
+    if request.needs & MEDIA:  # an image's base64 is no text, and would fill any context
         text_bytes -= sum(len(run) for run in _BASE64.findall(request.raw))
     return Facts(
         model=request.model,

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from compliance.records import KeyChanged
     from proxy.config import Settings
     from proxy.state.keys import KeyRow, KeyStore
+    from proxy.workers import WorkerProcess
 
 app = typer.Typer(
     name="spillway",
@@ -117,15 +118,28 @@ def serve(
     state_dir: StateOption = None,
 ) -> None:
     """Serve applications on 127.0.0.1:8800 until stopped."""
+    from proxy.workers import WorkerProcess
+
+    first = WorkerProcess(0)  # it loads its modules while this process loads its own
+    try:
+        _serve(first, config, model, allow_cloud, state_dir, {"host": host, "port": port, "workers": workers})
+    finally:
+        if first.returncode is None:
+            first.give_up()
+
+
+def _serve(
+    first: WorkerProcess, config: Path | None, model: Path | None, allow_cloud: bool, state_dir: Path | None, listen: dict[str, Any]
+) -> None:  # fmt: skip
     from proxy.config_checks import is_gguf
     from proxy.supervisor import CannotServe, run
 
     if model is not None and not is_gguf(model):
         fail(f"{model} {'is no GGUF file' if model.exists() else 'is not there'}; --model takes a GGUF file", 2)
     source, notes = source_of(config, model=model, allow_cloud=allow_cloud)
-    settings = settings_of(source, listen={"host": host, "port": port, "workers": workers}, state_dir=state_dir)
+    settings = settings_of(source, listen=listen, state_dir=state_dir)
     try:
-        raise typer.Exit(run(settings, notes=notes, announce=_announce))
+        raise typer.Exit(run(settings, first, notes=notes, announce=_announce))
     except CannotServe as cannot:
         fail(str(cannot), 1)
 

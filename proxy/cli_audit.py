@@ -26,7 +26,7 @@ audit_app = typer.Typer(
     rich_markup_mode="markdown",
 )
 FORMATS = ("jsonl", "csv", "parquet")
-_QUIET = ("log_access", "captured", "judged")
+_QUIET = ("log_access", "captured", "judged", "feedback", "assigned", "shadowed")
 """Kinds that a search shows only where they are asked for: they follow other rows, or searches themselves."""
 _STATUS = {0: "verified", 1: "not verified", 2: "wrong use", 3: "consistent, unanchored"}
 

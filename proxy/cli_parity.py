@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +14,8 @@ from proxy.cli_log import Look, UnrecordedOption
 from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located
 
 if TYPE_CHECKING:
-    from policies.parity import Margin
-    from proxy.books import Books
     from proxy.config import Settings
     from proxy.config_experiments import ExperimentPart
-    from proxy.parity import Judged, Parity
 
 app = typer.Typer()
 
@@ -52,15 +48,19 @@ def parity(
     A split is judged on feedback (POST /spillway/v1/feedback), a shadow on how far answers agree. The look is recorded in
     the audit log.
     """
+    from proxy.judging import NotJudged, judged_of, parity_of
     from proxy.parity_tables import as_json as rows_of
     from proxy.parity_tables import text
 
     settings = located(config, state_dir)
     part = _experiment(settings, name)
     with books(settings, Asked(window, since, until, tz), None) as (opened, span):
-        judged = _judged(opened, part, metric, margin)
+        try:
+            judged = judged_of(opened, part, metric, margin)
+        except NotJudged as why:
+            fail(str(why), 2)
         since_ever = since is None and window is None
-        found = _parity(settings, opened, part, judged, span, first=0 if since_ever else span[0])
+        found = parity_of(settings, opened, part, judged, span, first=0 if since_ever else span[0])
     look = Look(settings, "parity", unrecorded=unrecorded)
     look.record(begin=span[0], end=span[1], filters=("experiment", "metric"), found=found.drawn, result=found.state)
     if html is not None:
@@ -81,69 +81,3 @@ def _experiment(settings: Settings, name: str) -> ExperimentPart:
         none = "the configuration declares no experiments; see deploy/examples/cut-over.yaml"
         fail(f"no experiment is called {name!r}; {nearest(name, list(known)) if known else none}", 2)
     return known[name]
-
-
-def _judged(opened: Books, part: ExperimentPart, metric: str | None, margin: str | None) -> Judged:
-    from proxy.config_experiments import margin_of
-    from proxy.parity import Judged
-    from proxy.projections.trials import measures_of
-    from proxy.quantities import Wrong
-
-    try:
-        words = margin_of(margin) if margin is not None else part.margin
-    except Wrong as wrong:
-        fail(f"--margin: {wrong}; {wrong.hint}", 2)
-    kept = _margin(words, part.better)
-    if part.shadow is not None:
-        if metric is not None:
-            fail(f"{part.name} is a shadow: it is judged on how far answers agree (compare:), not on feedback", 2)
-        if part.shadow.compare is None:
-            fail(f"{part.name} does not compare answers; give compare: exact, json or number", 2)
-        return Judged(part.name, "shadow", part.shadow.compare, kept, words, "request")
-    assert part.split is not None
-    found = metric or part.metric
-    if found is None:
-        measures = [name for name, _ in opened.ask(partial(measures_of, experiment=part.name))]
-        given = f"; its requests have {', '.join(measures[:8])}" if measures else ", and its requests have none yet"
-        fail(f"on which measure? Give metric: in the experiment, or --metric{given}", 2)
-    return Judged(part.name, "split", found, kept, words, part.split.by)
-
-
-def _margin(words: str, better: str) -> Margin:
-    from policies.parity import Margin
-    from proxy.quantities import share
-
-    relative = words.endswith("%")
-    return Margin(share(words) if relative else float(words), relative, better == "higher")
-
-
-def _parity(
-    settings: Settings, opened: Books, part: ExperimentPart, judged: Judged, span: tuple[int, int], *, first: int
-) -> Parity:
-    """`first`: from when on requests count; a draw is a moment older than the first attempt in the ledger."""
-    from engines.kinds import kind
-    from engines.ratecard import period_cost
-    from proxy.parity import Costs, of_shadow, of_split
-    from proxy.periods import shown
-    from proxy.projections import trials
-
-    begin, end = span
-    busy = opened.busy(span)
-    periods = {
-        name: period_cost(card, end - begin, min(busy.get(name, 0), end - begin)) for name, card in opened.cards.items()
-    }
-    costs = Costs(periods, opened.ask(partial(trials.engine_times, start=begin, end=end)))
-    period = f"{shown(begin, opened.zone)} to {shown(end, opened.zone)}"
-    if part.shadow is not None:
-        copied = opened.ask(partial(trials.copied_of, experiment=part.name, start=first, end=end))
-        wanted = [name for one in copied if one.copy for name in (one.request, one.copy)]
-        served = opened.ask(partial(trials.served_of, requests=wanted, start=first))
-        engine = settings.engines[part.shadow.to.partition("/")[0]]
-        return of_shadow(
-            judged, period, copied, served, costs, (engine.boundary or kind(engine.kind).boundary) == "local"
-        )
-    assert part.split is not None
-    drawn = opened.ask(partial(trials.drawn_of, experiment=part.name, metric=judged.metric, start=first, end=end))
-    served = opened.ask(partial(trials.served_of, requests=[one.request for one in drawn], start=first))
-    arms = {"local": frozenset(part.split.local), "api": frozenset(part.split.api)}
-    return of_split(judged, period, drawn, served, costs, arms)

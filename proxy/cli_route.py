@@ -17,7 +17,7 @@ from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, re
 
 if TYPE_CHECKING:
     from policies.gain import Scored
-    from policies.semantic import Fitted, Placed, Route
+    from policies.semantic import Fitted, Held, Placed, Route
     from proxy.complexity_models import Complexity
     from proxy.config import Settings
     from proxy.routing_stages import Stages
@@ -126,18 +126,20 @@ def show_report(config: ConfigOption = None, as_json: JsonOption = False) -> Non
     from proxy.routing_models import routes_of
 
     settings = located(config, None)
-    fitted = _stages(settings).first.fitted
+    stages = _stages(settings)
+    fitted = stages.first.fitted
+    second = stages.both.second.fitted.held if stages.both is not None else None
     routes = routes_of(settings.routes)
     found = doubts(routes, fitted)
     held = fitted.held
     doubtful = bool(found.repeated or found.thin or found.alike)
     if as_json:
-        right = round(held.right / held.examples, 4) if held.examples else None
         print(
             json.dumps(
                 {
                     "routes": len(routes),
-                    "held_out": {"examples": held.examples, "right": right},
+                    "held_out": _held(held),
+                    **({"second_stage_held_out": _held(second)} if second is not None else {}),
                     "confused": [{"route": a, "taken_for": b, "times": n} for a, b, n in held.confusions],
                     "repeated": [{"route": a, "also": b, "utterance": text} for a, b, text in found.repeated],
                     "alike": [
@@ -148,17 +150,23 @@ def show_report(config: ConfigOption = None, as_json: JsonOption = False) -> Non
             )
         )
     else:
-        print("\n".join(_lines(routes, fitted, found)))
+        print("\n".join(_lines(routes, fitted, found, second)))
     if doubtful:
         raise typer.Exit(1)
 
 
-def _lines(routes: list[Route], fitted: Fitted, found: Any) -> list[str]:
+def _held(held: Held) -> dict[str, Any]:
+    return {"examples": held.examples, "right": round(held.right / held.examples, 4) if held.examples else None}
+
+
+def _lines(routes: list[Route], fitted: Fitted, found: Any, second: Held | None = None) -> list[str]:
     held = fitted.held
     lines = [f"{len(routes)} routes, {sum(len(route.utterances) for route in routes):,} utterances"]
     if held.examples:
         share = f"{100 * held.right / held.examples:.1f} %"
         lines.append(f"Of {held.examples:,} utterances held out in turn, {share} were placed in their own route.")
+    if second is not None and second.examples:
+        lines.append(f"The second stage alone placed {100 * second.right / second.examples:.1f} % of them there.")
     for title, rows in (
         ("Confused most often", [f"{mine} taken for {other}: {count}" for mine, other, count in held.confusions[:10]]),
         ("Said twice", [f"{mine} and {other}: {text}" for mine, other, text in found.repeated[:20]]),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proxy.cli_ledger import AgainstOption, Asked, SinceOption, UntilOption, WindowOption, ZoneOption, books, written
 from proxy.terminal import ConfigOption, JsonOption, StateOption, coloured, located
+
+if TYPE_CHECKING:
+    from proxy.books import Books
+    from proxy.config import Settings
+    from proxy.scorecard import Figure
 
 app = typer.Typer()
 
@@ -47,9 +52,17 @@ def scorecard(
                 for model, entry in engine.models.items()
             },
             {name: engine.concurrency for name, engine in settings.engines.items()},
+            _experiment(settings, opened, span) if settings.experiments else None,
         )  # fmt: skip
     if html is not None:
         from proxy.finance_report import scorecard_page
 
         written(html, lambda path: path.write_text(scorecard_page(found), encoding="utf-8"), "a report")
     print(json.dumps(scorecard_rows(found)) if as_json else scorecard_words(found, colour=coloured(sys.stdout)))
+
+
+def _experiment(settings: Settings, opened: Books, span: tuple[int, int]) -> Figure | None:
+    """What an experiment says of quality."""
+    from proxy.judging import parity_figure
+
+    return parity_figure(settings, opened, span)

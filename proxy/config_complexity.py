@@ -21,7 +21,7 @@ class RememberPart(Part):
     """What is kept of requests to learn a scorer from: numbers, no text; but they say much of a short text."""
 
     share: Share = Field(1.0, description="of answered requests, chosen by chance")
-    keep: Duration = Field(90 * 86_400.0, description="then they are removed, but for those under a hold")
+    keep: Duration = Field(90 * 86_400.0, gt=0, description="then they are removed, but for those under a hold")
     tenants: tuple[str, ...] | None = Field(None, description="whose requests; default: everybody's")
     findings: Literal["skip", "keep"] = Field(
         "skip", description="skip: nothing of a request in which identifiers were found, or under health context"
@@ -52,6 +52,7 @@ class ComplexityPart(Part):
     )
     drift_every: Duration = Field(
         86_400.0,
+        gt=0,
         description="where traffic is no longer like the calibration's, alerts: is told so, at most once in this time",
     )
 
@@ -68,12 +69,14 @@ def file_hashes(part: ComplexityPart) -> dict[str, str]:
 
 
 def missing_files(settings: Settings) -> Iterator[tuple[Location, str, str]]:
-    """Scorers that are named and not there."""
+    """Scorers that are named and not there.  Where it is remembered what one is learnt from, the first is still to come."""
+    if settings.complexity.remember is not None:
+        return
     for name in ("scorer", "answers"):
         path = getattr(settings.complexity, name)
         if path is not None and not Path(path).is_file():
             yield (
                 ("complexity", name),
                 "is no file",
-                "spillway calibrate writes it; leave it out until then, and nothing is scored",
+                "spillway calibrate or train writes it; leave it out until then, and nothing is scored",
             )

@@ -11,7 +11,7 @@ import msgspec
 
 from compliance.model import Finding
 from compliance.rules import CLOUD, HOME, Facts, Labels, Ruling
-from engines.model import BadRequest, Request, Target
+from engines.model import BadRequest, Operation, Request, Target
 from policies.experiment import experiment_key
 from policies.model import Decision
 from policies.model import Facts as RequestFacts
@@ -158,7 +158,7 @@ class Explainer:
     ) -> dict[str, Any] | None:
         """Who is asked further up where the answer is doubtful; None where the decision has no such option."""
         option = plan.escalation if plan is not None else None
-        if option is None:
+        if option is None or request.operation is not Operation.CHAT:
             return None
         up = self._chooser.decide(facts, request, ruling, principal, option.entry)
         if self._answers is None:

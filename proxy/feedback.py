@@ -13,6 +13,7 @@ import asyncio
 import math
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -34,12 +35,14 @@ LARGEST_BODY = 64 * 1024
 METRIC = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
 _ID = re.compile(r"[!-~]{1,96}", re.ASCII)
 _FIELDS = frozenset({"request_id", "metric", "value"})
-LOOKS = (0.0, 0.05, 0.2)
+LOOKS = (0.0, 0.05, 0.2, 0.75)
 """Seconds before each look for a request: its record may be under way to the disk."""
-WAITING = 32
-"""Requests that wait for their look; of more it is said that they are too many."""
+WAITING, OF_ONE_KEY = 64, 8
+"""Requests that wait for their look, in all and of one key; of more it is said that they are too many."""
 RATE, BURST = 200.0, 2_000.0
 """Values of one key: a second in the long run, and at once; for each worker."""
+MOST_DIGITS = 6
+"""In a metric's name: numbers that were issued to somebody are longer."""
 MOST_KEYS = 4_096
 """Keys whose rate is remembered."""
 
@@ -79,8 +82,9 @@ def _given(item: Any, place: str) -> Given:
     request, metric, value = item["request_id"], item["metric"], item["value"]
     if not isinstance(request, str) or not _ID.fullmatch(request):
         raise _wrong("request_id is what x-spillway-request-id said.", f"{place}request_id")
-    if not isinstance(metric, str) or not METRIC.fullmatch(metric):
-        raise _wrong("metric is a name of up to 64 of a-z, 0-9, _, . and -.", f"{place}metric")
+    if not isinstance(metric, str) or not METRIC.fullmatch(metric) or sum(map(str.isdigit, metric)) > MOST_DIGITS:
+        words = f"metric is a name of up to 64 of a-z, 0-9, _, . and -, with at most {MOST_DIGITS} digits."
+        raise _wrong(words, f"{place}metric")
     return Given(request, metric, _text(value, f"{place}value"))
 
 
@@ -114,7 +118,7 @@ class FeedbackDoor:
         self._owners = owners
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "feedback")
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()  # by key
         self._left: dict[str, tuple[float, float]] = {}  # by key: values that it may give now, and when that was so
 
     def close(self) -> None:
@@ -148,25 +152,27 @@ class FeedbackDoor:
 
     async def _find(self, principal: Principal, requests: set[str]) -> dict[str, Owner]:
         """Those that are the caller's.  What is somebody else's is looked for as long as what is not there."""
-        if self._waiting >= WAITING:
+        waiting = self._waiting
+        if waiting[principal.key] >= OF_ONE_KEY or waiting.total() >= WAITING:
             raise Refusal("rate_limited", "Too much feedback is under way. Try again.", retry_after=1)
-        self._waiting += 1
+        waiting[principal.key] += 1
         try:
             found: dict[str, Owner] = {}
             for pause in LOOKS:
                 if pause:
                     await asyncio.sleep(pause)
-                seen = await self._look(requests - found.keys())
-                found.update({name: owner for name, owner in seen.items() if owner.is_also(principal)})
+                found.update(await self._look(requests - found.keys(), principal))
                 if len(found) == len(requests):
                     break
             return found
         finally:
-            self._waiting -= 1
+            waiting[principal.key] -= 1
+            if not waiting[principal.key]:
+                del waiting[principal.key]
 
-    async def _look(self, requests: set[str]) -> dict[str, Owner]:
+    async def _look(self, requests: set[str], principal: Principal) -> dict[str, Owner]:
         try:
-            return await self._loop.run_in_executor(self._thread, self._owners.find, requests)
+            return await self._loop.run_in_executor(self._thread, self._owners.find, requests, principal)
         except (sqlite3.Error, OSError):
             raise Refusal(
                 "audit_unavailable", "What was asked before cannot be looked up now. Try again.", retry_after=5

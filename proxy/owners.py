@@ -52,8 +52,11 @@ class Owners:
         self._ledger = ledger
         self._audit = audit
 
-    def find(self, requests: Collection[str]) -> dict[str, Owner]:
-        """The owner of each request that there is.  Raises `sqlite3.Error`, `OSError`."""
+    def find(self, requests: Collection[str], principal: Principal) -> dict[str, Owner]:
+        """The owner of each request that is the caller's; whatever is not is looked for as if it were not there.
+
+        Raises `sqlite3.Error`, `OSError`.
+        """
         wanted = set(requests)
         logs = {log.name: log for log in slots(self._audit)}
         found: dict[str, Owner] = {}
@@ -68,7 +71,7 @@ class Owners:
                 for origin, seq in rows:
                     log = logs.get(_slot(origin))
                     line = None if log is None else record_at(log, seq)
-                    if line is not None and (owner := _owner(line, request)) is not None:
+                    if line is not None and (owner := _owner(line, request)) is not None and owner.is_also(principal):
                         found[request] = owner
         finally:
             db.close()
@@ -76,7 +79,8 @@ class Owners:
         for name, log in logs.items():
             if not missing:
                 break
-            found.update(_at_the_end(log, positions.get(name, -1) + 1, missing))
+            seen = _at_the_end(log, positions.get(name, -1) + 1, missing)
+            found.update({request: owner for request, owner in seen.items() if owner.is_also(principal)})
             missing = wanted - found.keys()
         return found
 

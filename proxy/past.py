@@ -31,6 +31,8 @@ _EPOCH = datetime.date(1970, 1, 1)
 _STATES = ("unhealthy", "saturated", "unredactable", "pseudonyms", "audit_unavailable")
 _VETO = re.compile(rf"(.*?):({'|'.join(_STATES)})(?::.*)?", re.DOTALL)
 _BAA = re.compile(r"baa until (\d{4}-\d{2}-\d{2})")
+DOUBTFUL = ": its answer was doubtful"
+"""The end of the rule of an attempt further up; see `proxy.escalating`."""
 FAILED = re.compile(r"(?:^|: )([a-z_.]+) (?:failed|took|is not known)")
 
 
@@ -227,6 +229,11 @@ class Policies:
         if then is None:
             return False
         return bool(then.get("complexity", {}).get("files") == self._now.get("complexity", {}).get("files"))
+
+    def escalation(self, policy: str, decision: str) -> Any:
+        """What a decision wanted done with doubtful answers; None: nothing, or it is not known."""
+        parts = (self._text(policy) or {}).get("decisions", [])
+        return next((part.get("escalate") for part in parts if part.get("name") == decision), None)
 
     def looked_everywhere(self, policy: str) -> bool:
         """Were names and places looked for outside of health context, too?"""

@@ -210,6 +210,7 @@ class Recorder:
 
     def judged(self, record: Judged, lower: Target | None, upper: Target | None) -> None:
         """Queue what was made of an answer that was held; never raises, as `outcome`."""
+        self._telemetry.judged(record.decision, record.why)
         record.at = time.time_ns() // 1000
         record.target = self._route(lower).name if lower is not None else ""
         record.up = self._route(upper).name if upper is not None else ""

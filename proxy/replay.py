@@ -45,6 +45,7 @@ from proxy.config_rules import clinical_tenants, speaks_of_people
 from proxy.fingerprints import detectors_version
 from proxy.past import (
     DAY,
+    DOUBTFUL,
     FAILED,
     READ,
     Past,
@@ -244,6 +245,7 @@ class Replayer:
             name, _, word = row.partition("=")
             if name == "fault":
                 failed.update(FAILED.findall(word))
+                failed.update(_OF_ROUTES if "route" in failed else ())
             elif name.startswith("keywords("):
                 said[name] = word == "yes"
             elif name in READ and name not in known:
@@ -317,8 +319,12 @@ class Replayer:
         rule = ranking.rule
         if not ranked:
             return Went("refused", rule="no_eligible_target")
-        if past.decisions and ranked[0] == past.decisions[0].target:
-            return self._as_it_was(past, before, entry, ruling, rule)
+        same = bool(past.decisions) and ranked[0] == past.decisions[0].target
+        reads = plan.escalation if plan is not None else None
+        if reads is not None and ranked[0] in reads.below and not (same and self._read_alike(record, reads.decision)):
+            raise Untold("a decision reads its answer, and no record says how doubtful that is")
+        if same:
+            return self._as_it_was(past, before, entry, ruling, rule, goes_up=reads is not None)
         failed = {one.target for one in past.decisions if did_fail(past.outcomes.get(one.attempt))}
         tried = []
         for name in ranked:
@@ -333,19 +339,35 @@ class Replayer:
         where = LOCAL if last.boundary == LOCAL else "cloud"
         return Went(where, last.name, rule, self._cost(past, last), leaves)
 
-    def _as_it_was(self, past: Past, before: Went, entry: Entry, ruling: Ruling, rule: str) -> Went:
-        """The same first choice: what came after it stays as it was, but for targets that text may not go to any more."""
+    def _read_alike(self, record: Decision | Refused, decision: str) -> bool:
+        """Was its answer read as this decision would have it read?"""
+        if not isinstance(record, Decision):
+            return False
+        now = next((part.escalate for part in self.settings.decisions if part.name == decision), None)
+        then = self._policies.escalation(record.policy, record.decision)
+        return now is not None and then == now.model_dump(mode="json")
+
+    def _as_it_was(self, past: Past, before: Went, entry: Entry, ruling: Ruling, rule: str, *, goes_up: bool) -> Went:
+        """The same first choice: what came after it stays as it was, but for targets that text may not go to any more, and
+        for doubtful answers where none is asked for again (`goes_up`)."""
         known = self._catalog.targets
         by_name = {target.name: target for target in (*known, *entry.targets)}
         rows = []
-        for one in past.decisions:
+        going = [one for one in past.decisions if goes_up or not one.routing.endswith(DOUBTFUL)]
+        if len(going) < len(past.decisions):  # the answer that was held then would have gone out
+            last, spent = (
+                going[-1],
+                sum([one.cost for at, one in past.outcomes.items() if at in {d.attempt for d in going}]),
+            )
+            before = Went(LOCAL if last.boundary == LOCAL else "cloud", last.target, before.rule, spent)
+        for one in going:
             target = by_name.get(one.target)
             if target is None:
                 continue
             verdict = self._verdict(ruling, target)
             if verdict.allows(target.boundary, redacted=True):
                 rows.append((target.name, target.boundary, clear(past.record, verdict)))
-        if not rows or rows[-1][0] != past.decisions[-1].target:
+        if not rows or rows[-1][0] != going[-1].target:
             if before.where == "refused":
                 return Went("refused", before.target, before.rule, before.cost, leaving(rows))
             return Went("refused", rule="no_eligible_target", leaves=leaving(rows))

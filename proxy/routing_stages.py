@@ -17,8 +17,9 @@ from proxy.routing_models import Shelf, fitted_on, load_embedding
 from proxy.routing_names import routes_key
 from proxy.second_stage import SecondStage
 
-OF_MARGINS = 0.75
-"""Of the share, what is spent on the smallest margins of held-out examples; the rest is for the border of the scope."""
+OF_MARGINS = 0.5
+"""Of the share, what is spent on the smallest margins of held-out examples; the rest is for the border of the scope, and for
+traffic that is harder than the examples: of CLINC150's validation rows 17 % come to ask of a share of 20 %."""
 
 
 class Stages(Struct, frozen=True):

@@ -68,14 +68,16 @@ def scorecard(
     cards: Mapping[str, RateCard],
     models: Mapping[str, bool],
     concurrency: Mapping[str, int | None],
+    parity: Figure | None = None,
 ) -> Scorecard:
     """Worked out from a report by target, the ledger's months, and how its requests went.
 
-    `models` are the configured targets, and whether each is fine-tuned; `concurrency` is what engines take at once.
+    `models` are the configured targets, and whether each is fine-tuned; `concurrency` is what engines take at once;
+    `parity` is what an experiment has come to.
     """
     figures = [
         *_costs(found), *_purchase(found, cards), *_variance(months), *_overflow(traffic), *_sensitive(traffic),
-        *_times(traffic), *_throughput(found, traffic), *_pools(found, concurrency), _parity(), _available(traffic),
+        *_times(traffic), *_throughput(found, traffic), *_pools(found, concurrency), parity or _parity(), _available(traffic),
         _tuned(found, models),
     ]  # fmt: skip
     return Scorecard(spanned(found), found.against, figures, list(found.notes))
@@ -341,7 +343,7 @@ def _pools(found: Report, concurrency: Mapping[str, int | None]) -> Iterable[Fig
 def _parity() -> Figure:
     return Figure(
         "parity", "quality", "quality parity with the API", None, "share",
-        "missing: shadow comparisons; answers of both sides to the same prompts, judged",
+        "missing: an experiment; see `experiments:` (a shadow or a split) and `spillway parity`",
     )  # fmt: skip
 
 

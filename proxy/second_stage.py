@@ -27,6 +27,8 @@ WAITING = 8
 PATIENCE = 3
 """Failures in a row after which it is asked less often: each doubles how many unsure texts are not asked about."""
 LONGEST_REST = 256
+LAST_MOMENT = 0.1
+"""Seconds that a worker's end waits for the answer at work."""
 
 
 class _Question:
@@ -116,8 +118,10 @@ class SecondStage:
         return self._told(placed, question.why) if found is None else self._told(found, ASKED)
 
     def close(self) -> None:
-        """Nobody asks any more; the thread ends after what it is at, and nothing waits for it."""
+        """Nobody asks any more; the thread ends after what it is at, and is waited for only a moment."""
         self._questions.put(None)
+        if self._thread is not None:
+            self._thread.join(min(self._deadline, LAST_MOMENT))
 
     def _answered(self, question: _Question) -> None:
         """On the loop: the thread is done with it, whether somebody waits or not."""

@@ -39,6 +39,7 @@ from proxy.state.sqlite import SQLiteBudgets
 from proxy.vaulting import why_not_capture
 from proxy.witness import Witnesses
 from proxy.witness import build as build_witnesses
+from proxy.workers import WorkerProcess
 
 log = logging.getLogger("spillway")
 
@@ -55,8 +56,13 @@ class CannotServe(Exception):
     """Spillway cannot start here; the message says why and what to do."""
 
 
-def run(settings: Settings, *, notes: Sequence[str] = (), announce: Announce | None = None) -> int:
-    """Serve until SIGTERM or SIGINT.  `announce` is called once, when requests are accepted."""
+def run(
+    settings: Settings, first: WorkerProcess, *, notes: Sequence[str] = (), announce: Announce | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT.  `announce` is called once, when requests are accepted.
+
+    `first` is the first slot's worker, which was begun already.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for note in notes:
         log.info("%s", note)
@@ -67,7 +73,7 @@ def run(settings: Settings, *, notes: Sequence[str] = (), announce: Announce | N
     with _only_one(state), contextlib.ExitStack() as stack:
         _settle_orphans(settings)
         sockets = [stack.enter_context(_listen(settings)) for _ in range(settings.listen.worker_count)]
-        return asyncio.run(_Supervisor(settings, sockets, announce).serve())
+        return asyncio.run(_Supervisor(settings, sockets, first, announce).serve())
 
 
 def _settle_orphans(settings: Settings) -> None:
@@ -115,12 +121,15 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket], announce: Announce | None) -> None:
+    def __init__(
+        self, settings: Settings, sockets: Sequence[socket.socket], first: WorkerProcess, announce: Announce | None
+    ) -> None:
         self._settings = settings
         self._sockets = sockets
         self._announce = announce
         self._stopping = asyncio.Event()
-        self._processes: dict[str, Process] = {}
+        self._begun: WorkerProcess | None = first
+        self._processes: dict[str, Process | WorkerProcess] = {}
         self._listening: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self) -> int:
@@ -171,9 +180,11 @@ class _Supervisor:
             process.terminate()
         await fitting
         if process.returncode and not self._stopping.is_set():
-            log.warning("the routes could not be fitted beforehand (%s): each worker tries", _ending(process.returncode))
+            log.warning(
+                "the routes could not be fitted beforehand (%s): each worker tries", _ending(process.returncode)
+            )
 
-    async def _keep(self, name: str, start: Callable[[], Awaitable[Process]]) -> None:
+    async def _keep(self, name: str, start: Callable[[], Awaitable[Process | WorkerProcess]]) -> None:
         """Start a child again whenever it ends, ever more slowly where it dies in a row."""
         deaths = 0
         while not self._stopping.is_set():
@@ -191,17 +202,17 @@ class _Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
-    async def _start_worker(self, dump: bytes, slot: int, listener: socket.socket, ready: asyncio.Event) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "proxy.worker", "--slot", str(slot), "--socket", str(listener.fileno()),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=(listener.fileno(),),
-        )  # fmt: skip
-        assert process.stdin is not None
-        process.stdin.write(
-            struct.pack(">Q", len(dump)) + dump
-        )  # secrets travel by the pipe: not in argv, not in the environment
-        self._listening[process.pid] = asyncio.create_task(_hear_ready(process, ready))
-        return process
+    async def _start_worker(
+        self, dump: bytes, slot: int, listener: socket.socket, ready: asyncio.Event
+    ) -> WorkerProcess:
+        begun = self._begun
+        if begun is not None and begun.slot == slot:
+            self._begun = None
+        else:
+            begun = WorkerProcess(slot)
+        await begun.tell(dump, listener)
+        self._listening[slot] = asyncio.create_task(_hear_ready(begun, ready))
+        return begun
 
     async def _announce_when(
         self, ready: Sequence[asyncio.Event], engines: Sequence[Launch], settings: Settings
@@ -250,12 +261,9 @@ async def _answers(launch: Launch) -> bool:
     return False
 
 
-async def _hear_ready(process: Process, ready: asyncio.Event) -> None:
-    assert process.stdout is not None
-    if await process.stdout.readline() == b"ready\n":
-        ready.set()
-    while await process.stdout.read(65536):
-        pass
+async def _hear_ready(process: WorkerProcess, ready: asyncio.Event) -> None:
+    await process.ready()
+    ready.set()
 
 
 def forget_metrics(pid: int) -> None:

@@ -90,6 +90,7 @@ class Metrics:
         self._registry = registry
         self._drift: tuple[Gauge, Gauge] | None = None
         self._second: Counter | None = None
+        self._judged: Counter | None = None
         self.dropped = Counter(
             "spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry
         )
@@ -100,6 +101,13 @@ class Metrics:
             what = "Texts that the first stage of routes was unsure of, by what became of the second: asked, late, share spent, ..."
             self._second = Counter("spillway_second_stage_total", what, ["outcome"], registry=self._registry)
         self._second.labels(outcome).inc()
+
+    def judged(self, decision: str, why: str) -> None:
+        """An answer that was to be read before it went out; made where a decision lets doubtful ones go up."""
+        if self._judged is None:
+            what = "Answers that were to be read before they went out, by why they went up or stayed."
+            self._judged = Counter("spillway_judged_total", what, ["decision", "why"], registry=self._registry)
+        self._judged.labels(decision, why).inc()
 
     def drift(self, index: float | None, alarm: bool) -> None:
         """How unlike its calibration the traffic is that decisions ask the complexity of; made where one asks."""
@@ -191,6 +199,11 @@ class Telemetry:
         """From the path, of the few texts that the second stage of routes is for."""
         if self._metrics is not None:
             self._metrics.second_stage(outcome)
+
+    def judged(self, decision: str, why: str) -> None:
+        """From the path, of requests whose answers are read."""
+        if self._metrics is not None:
+            self._metrics.judged(decision, why)
 
     def drift(self, index: float | None, alarm: bool) -> None:
         """From any thread."""

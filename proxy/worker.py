@@ -1,21 +1,21 @@
-"""One worker process: `python -m proxy.worker`, started by the supervisor.
+"""One worker process: `python -m proxy.worker`, started by the supervisor (see `proxy.workers`).
 
-Standard input brings the settings (8 bytes of length, then the dump) and stays open as long as the
-supervisor lives; its end is a request to stop.  The listening socket is an inherited descriptor, which the
-supervisor keeps open too, so that connections wait out a restart instead of being refused.
+Standard input is a socket that brings the settings and the listening socket, and stays open as long as the supervisor
+lives; its end is a request to stop.  The supervisor keeps the listening socket open too, so that connections wait out a
+restart instead of being refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import os
 import signal
 import socket
-import struct
 import sys
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from proxy.app import build_worker
 from proxy.config import Settings
 from proxy.faults import on_loop_error
 from proxy.stall import StallMeter
+from proxy.workers import READY, told
 
 SWITCH_SECONDS = 0.0002
 STALL_VARIABLE = "SPILLWAY_LOOP_STALL"
@@ -36,27 +37,23 @@ def main() -> int:
     """Serve until told to stop; 0 after a clean drain."""
     parser = argparse.ArgumentParser(prog="python -m proxy.worker")
     parser.add_argument("--slot", type=int, required=True)
-    parser.add_argument("--socket", type=int, required=True, help="descriptor of the listening socket")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {options.slot}: %(message)s")
-    settings = Settings.undump(_read_settings())
-    listener = socket.socket(fileno=options.socket)
-    return uvloop.run(_serve(settings, options.slot, listener))
+    channel = socket.socket(fileno=sys.stdin.fileno())
+    task = told(channel)
+    if task is None:
+        return 0
+    return uvloop.run(_serve(Settings.undump(task[0]), options.slot, task[1], channel))
 
 
-def _read_settings() -> bytes:
-    stdin = sys.stdin.buffer
-    (length,) = struct.unpack(">Q", stdin.read(8))
-    return stdin.read(int(length))
-
-
-async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
+async def _serve(settings: Settings, slot: int, listener: socket.socket, channel: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(on_loop_error)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    watching = await _watch_parent(loop, stop)
+    supervisor, tell = await asyncio.open_connection(sock=channel)
+    watching = loop.create_task(_watch(supervisor, stop))
     worker = await build_worker(settings, slot, loop)
     # What was built at start lives for ever: the collector need not look at it again.  Requests make hardly any
     # cycles, so it looks seldom.
@@ -71,7 +68,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
     meter = StallMeter(loop)
     if path := os.environ.get(STALL_VARIABLE):
         meter.start()
-    print("ready", flush=True)
+    tell.write(READY)
     await stop.wait()
     acceptor.close()
     await worker.drain(settings.listen.drain)
@@ -83,16 +80,11 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> int:
     return 0
 
 
-async def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> asyncio.Task[None]:
-    """A task that sets `stop` when the supervisor is gone."""
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
-
-    async def watch() -> None:
-        await reader.read()
-        stop.set()
-
-    return loop.create_task(watch())
+async def _watch(supervisor: asyncio.StreamReader, stop: asyncio.Event) -> None:
+    """When the supervisor is gone, it is over."""
+    with contextlib.suppress(OSError):
+        await supervisor.read()
+    stop.set()
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def policy(sources: Sources) -> Report:
     keys = list(sources.index.events(("key_changed",), sources.query))
     starts = list(sources.index.events(("started", "stopped"), sources.query))
     admin = list(sources.index.events(_ADMIN, sources.query))
+    scorers = list(sources.index.events(("scorer",), sources.query))
     traffic = msgspec.structs.replace(sources.query, kind=_TRAFFIC)
     force = sources.index.sums(("min(at)", "max(at)", "count(*)"), ("policy",), traffic)
     crashes = sum(
@@ -144,6 +145,7 @@ def policy(sources: Sources) -> Report:
                 ("time (UTC)", "account", "change", "key", "name", "application", "tenant", "may"),
                 tuple(_key(row, record) for row, record in keys),
             ),
+            *_scorers(scorers),
             Section(
                 "Holds, erasures, retention, attestations",
                 ("time (UTC)", "account", "what", "done", "said"),
@@ -218,6 +220,38 @@ def _key(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
         row.project or "-",
         row.tenant or "-",
         "; ".join(filter(None, may)) or "everything",
+    )
+
+
+def _scorers(found: list[tuple[Row, dict[str, Any]]]) -> tuple[Section, ...]:
+    """Where one was promoted."""
+    if not found:
+        return ()
+    return (
+        Section(
+            "Scorers that were promoted",
+            ("time (UTC)", "account", "of", "experiment", "measure", "labels", "APGR (95 %)", "strong calls", "before", "file"),
+            tuple([_scorer(row, record) for row, record in found]),
+            frozenset({5}),
+            "They were learnt from this instance's own records, and passed the gate: the lower end of the interval beats chance,"
+            " which is .5. They decide from the next start of a worker on, which shows as another policy.",
+        ),
+    )
+
+
+def _scorer(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
+    apgr, low, high = (f"{record[name] / 1_000_000:.3f}" for name in ("apgr", "low", "high"))
+    return (
+        moment(row.at),
+        row.actor,
+        "answers" if record["option"] == "answers" else "prompts",
+        record["experiment"],
+        record["metric"] or "answers compared",
+        f"{record['labels']:,}",
+        f"{apgr} ({low} to {high})",
+        f"{record['strong_share'] / 10_000:g} %",
+        record["hash_before"] or "none",
+        record["hash"],
     )
 
 

@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compliance import checkpoints, verify
 from compliance.journal import SEGMENT_RECORDS, Journal
-from compliance.merkle import Frontier, leaf_hash
+from compliance.merkle import Frontier
 from compliance.records import Decision, Outcome, encode
+from compliance.tails import Voucher
 
 GOAL_REQUEST = 45.0  # microseconds of CPU
 GOAL_VERIFY = 10.0  # seconds for a million records
@@ -38,6 +39,8 @@ BEGIN = 1_767_225_600 * 1_000_000
 CONNECTIONS = 256
 CHECKPOINT_EVERY = 200
 """Records between two checkpoints of the synthetic log: a hundred requests a second."""
+GROUP = 8
+"""Records of it that were written and synchronised together, and so have one MAC."""
 _SCOPES = ("organisation:acme|day", "team:cardiology|month")
 
 
@@ -69,7 +72,7 @@ def write_log(directory: Path, count: int) -> None:
     """A slot's log of so many records as a journal leaves it, faster: nothing is synchronised."""
     directory.mkdir(parents=True)
     (directory / "key.pub").write_text(checkpoints.verifier_key("bench/slot-0", KEY.public_key()) + "\n")
-    tree = Frontier()
+    tree, voucher, group = Frontier(), Voucher(KEY, "bench/slot-0"), list[bytes]()
     with open(directory / "checkpoints", "wb") as notes:
         for first in range(0, count, SEGMENT_RECORDS):
             last = min(first + SEGMENT_RECORDS, count) - 1
@@ -79,9 +82,14 @@ def write_log(directory: Path, count: int) -> None:
                     boundary = "local" if number % 3 else "cloud"
                     record = outcome(number, at, boundary) if seq & 1 else decision(number, at, boundary)
                     record.seq = seq
-                    line = encode(record)
-                    file.write(line + b"\n")
-                    tree.append(leaf_hash(line))
+                    group.append(encode(record))
+                    if len(group) < GROUP and seq < last:
+                        continue
+                    leaves = voucher.vouch(tree, group, seq)
+                    file.write(b"\n".join(group) + b"\n")
+                    group.clear()
+                    for leaf in leaves:
+                        tree.append(leaf)
                     if tree.size % CHECKPOINT_EVERY == 0 or tree.size == count:
                         notes.write(checkpoints.sign("bench/slot-0", tree.size, tree.root(), KEY) + b"\n")
 

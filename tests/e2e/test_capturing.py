@@ -318,9 +318,15 @@ def cut_records(log: Path, kind: type) -> None:
         if not isinstance(record, kind) and record.kind != "stopped":
             record.seq = len(kept)
             kept.append(record)
+    from compliance.journal import load_or_create_key
+    from compliance.merkle import Frontier
     from compliance.records import encode
+    from compliance.tails import Voucher
 
+    lines = [encode(record) for record in kept]
+    origin = (log / "key.pub").read_text().partition("+")[0]
+    Voucher(load_or_create_key(log.parent / "key"), origin).vouch(Frontier(), lines, len(lines) - 1)
     segment.chmod(0o600)
-    segment.write_bytes(b"".join(encode(record) + b"\n" for record in kept))
+    segment.write_bytes(b"".join(line + b"\n" for line in lines))
     for name in ("checkpoints", "frontier.json"):
         (log / name).unlink(missing_ok=True)

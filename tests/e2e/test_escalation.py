@@ -30,7 +30,7 @@ from stack import Running, running
 from typer.testing import CliRunner
 
 from compliance.journal import read
-from compliance.records import Decision, Judged, Outcome
+from compliance.records import Decision, Judged, Outcome, Shadowed
 from proxy.cli import app
 from proxy.synthetic import KINDS, synthetic
 
@@ -596,6 +596,26 @@ async def test_law_09_a_client_that_leaves_in_the_middle_of_what_comes_from_furt
     ended = outcomes(tmp_path)
     assert (ended[0].ending, ended[0].committed) == ("completed", False)
     assert (ended[1].ending, ended[1].committed) == ("abandoned", True)
+
+
+async def test_a_shadow_beside_it_compares_what_the_client_got(tmp_path: Path) -> None:
+    """What went up is what is compared, and the held answer is not."""
+    async with (
+        ScriptedEngine(answering(completion(REFUSES))) as small,
+        ScriptedEngine(answering(completion(BETTER))) as large,
+    ):
+        async with ScriptedEngine(answering(completion(BETTER))) as other:
+            whole = config(small.url, large.url)
+            whole["engines"]["other"] = {"kind": "vllm", "replicas": [other.url], "models": {"o": {}}}
+            whole["experiments"] = [
+                {"name": "copies", "models": ["auto"], "shadow": {"to": "other/o", "share": "100%", "compare": "exact"}}
+            ]
+            async with running(whole, tmp_path) as spillway:
+                answer = await ask(spillway.port, PATH, chat())
+                await _until(lambda: records(tmp_path, Shadowed), spillway)
+    assert answer.headers["x-spillway-target"] == "large/l"
+    (shadowed,) = records(tmp_path, Shadowed)
+    assert (shadowed.target, shadowed.score, shadowed.why) == ("other/o", 1000, "")
 
 
 # --- requests that do not use it ----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import time
@@ -14,9 +15,11 @@ import pytest
 from client import Answer, ask
 from scripted import Play, Received, ScriptedEngine, answering, chat_chunks, completion, streaming
 from stack import Running, command, running
+from typer.testing import CliRunner
 
 from compliance.journal import read, slots
 from compliance.records import Assigned, Decision, Outcome, Shadowed
+from proxy.cli import app
 from proxy.projections.ledger import Ledger
 
 PATH = "/v1/chat/completions"
@@ -388,6 +391,7 @@ async def test_two_processes_split_alike_and_a_killed_one_loses_no_draw(tmp_path
             for pid in workers:
                 os.kill(pid, signal.SIGKILL)
             spillway.process.wait()
+        spillway.log.unlink()  # so that the next one is ready when all of its workers are
         with command(config(local.url, cloud.url, split(phase=2, by="user")), tmp_path):
             pass
     left = [record.request for record in records(tmp_path, Decision) if record.boundary != "local"]
@@ -401,3 +405,38 @@ async def test_two_processes_split_alike_and_a_killed_one_loses_no_draw(tmp_path
     rows = ledger.trials()["assigned"]
     ledger.close()
     assert {row[1] for row in rows} == drawn.keys()
+
+
+# --- the report over real traffic --------------------------------------------------------------------------
+
+
+async def test_the_report_counts_what_went_through_the_sockets(tmp_path: Path) -> None:
+    """Sixty requests through two workers, feedback by whichever worker, and a report that agrees with what clients saw."""
+    arms: dict[str, list[str]] = {"gpu/l": [], "sky/gpt-4o": []}
+    async with ScriptedEngine(answering(completion())) as local, ScriptedEngine(answering(completion())) as cloud:
+        whole = {**split(phase=2), "metric": "accepted", "margin": "50%"}
+        with command(config(local.url, cloud.url, whole), tmp_path) as spillway:
+            for number in range(60):
+                answer = await post(spillway.port, chat(f"my ssn is {SSN}" if number % 12 == 0 else "hello"))
+                request = answer.headers["x-spillway-request-id"]
+                if number % 12:
+                    arms[answer.headers["x-spillway-target"]].append(request)
+                value = {"request_id": request, "metric": "accepted", "value": number % 10 != 0}
+                told = await ask(spillway.port, "/spillway/v1/feedback", value, {"authorization": f"Bearer {TOKEN}"})
+                assert told.status == 200
+        assert len(cloud.requests) == len(arms["sky/gpt-4o"])
+        assert SSN.encode() not in cloud.raw
+    result = CliRunner().invoke(app, ["parity", "cutover", "--json", "--config", str(tmp_path / "spillway.yaml")])
+    assert result.exit_code in (0, 1), result.output
+    found = json.loads(result.stdout)
+    assert (found["local"]["requests"], found["api"]["requests"]) == (len(arms["gpu/l"]), len(arms["sky/gpt-4o"]))
+    assert found["excluded"] == {"boundary": 5}
+    assert found["local"]["measured"] + found["api"]["measured"] == 55
+    assert found["api"]["billed"] > 0 == found["local"]["billed"]
+    assert found["local"]["latency"]["p50"] > 0
+    shown = CliRunner().invoke(
+        app, ["audit", "show", arms["gpu/l"][0], "--config", str(tmp_path / "spillway.yaml"), "--unrecorded"]
+    )
+    assert "cutover" in shown.stdout and "feedback" in shown.stdout and "accepted" in shown.stdout
+    verified = CliRunner().invoke(app, ["audit", "verify", "--config", str(tmp_path / "spillway.yaml")])
+    assert verified.exit_code in (0, 3), verified.output

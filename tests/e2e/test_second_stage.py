@@ -169,6 +169,9 @@ async def test_explain_route_and_the_worker_say_the_same(tmp_path: Path) -> None
     assert 2 in [row["stage"] for row in routed]
     words = runner.invoke(app, ["explain", "-c", str(file)], input=json.dumps(chat(UNSURE[0]))).stdout
     assert "by      the second stage; second stage: asked" in words and "weighs" in words
+    report = json.loads(runner.invoke(app, ["routes", "report", "-c", str(file), "--json"]).stdout)
+    assert report["second_stage_held_out"]["examples"] == report["held_out"]["examples"] == 15
+    assert "The second stage alone placed" in runner.invoke(app, ["routes", "report", "-c", str(file)]).stdout
 
 
 async def test_a_slow_one_costs_its_deadline_at_most_and_no_backlog_grows(tmp_path: Path) -> None:

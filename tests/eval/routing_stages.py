@@ -13,14 +13,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from policies.semantic import Cascade, Route
+from policies.semantic import Cascade, Placed, Route
 from policies.signals import Pending
 from policies.stages import ASKED
 from proxy.placing import TRUST, Placing
+from proxy.routing_stages import OF_MARGINS
 from proxy.second_stage import SecondStage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,17 +52,25 @@ print(json.dumps({"rss": after.rss - before.rss, "own": after.uss - before.uss, 
 """
 
 
-def live(both: Cascade, texts: Sequence[str]) -> dict[str, float]:
-    """One request after the other through `Placing`, as a worker does it: milliseconds, and the share that was answered
-    by the second stage."""
+class Waited(NamedTuple):
+    """What requests waited, in milliseconds, the share that the second stage answered in percent, and what was placed."""
+
+    mean: float
+    p99: float
+    asked: float
+    placed: list[Placed]
+
+
+def live(cascade: Cascade, texts: Sequence[str]) -> Waited:
+    """One request after the other through `Placing`, with the share and the deadline that a worker has by default."""
+    both = Cascade(cascade.first, cascade.second, SHARE * OF_MARGINS)
     stage = SecondStage(both.unsure, both.again, share=SHARE, deadline=DEADLINE)
     placing = Placing(both.first.place, 1.0, stage)
     placing.prove(list(texts[:1]) * TRUST)
     times: list[float] = []
-    asked = 0
+    found: list[Placed] = []
 
     async def run() -> None:
-        nonlocal asked
         for text in texts:
             began = time.perf_counter_ns()
             try:
@@ -69,11 +78,12 @@ def live(both: Cascade, texts: Sequence[str]) -> dict[str, float]:
             except Pending as pending:
                 placed = await placing.answer(pending)
             times.append((time.perf_counter_ns() - began) / 1e6)
-            asked += placed.second == ASKED
+            found.append(placed)
 
     asyncio.run(run())
     placing.close()
-    return {"mean": float(np.mean(times)), "p99": float(np.percentile(times, 99)), "asked": 100 * asked / len(texts)}
+    asked = 100 * float(np.mean([placed.second == ASKED for placed in found]))
+    return Waited(float(np.mean(times)), float(np.percentile(times, 99)), asked, found)
 
 
 def memory(routes: Sequence[Route], stages: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from compliance.control import control_records, holds_in_force
 from compliance.journal import Journal, JournalDamaged, read
 from compliance.merkle import Frontier, leaf_hash
 from compliance.records import HoldChanged, Stopped, encode
+from compliance.recovery import Recovery
 from compliance.segments import open_path, segments
 from compliance.tails import Voucher
 
@@ -327,7 +328,7 @@ def test_law_13_what_cannot_be_set_aside_on_a_full_disk_is_cut_off_and_counted(
     shutil.copytree(pristine, tmp_path / "log")
     with open(open_path(tmp_path / "log", 0), "ab") as file:
         file.write(forged(tmp_path / "log"))
-    monkeypatch.setattr("compliance.recovery.shutil.copyfileobj", full)
+    monkeypatch.setattr(Recovery, "_set_aside", full)
     log = opened(tmp_path / "log")
     assert (log.next_seq, log.unauthenticated) == (8, 1)
     log.close()

@@ -87,14 +87,18 @@ class Gated:
         await self.settle()
         if self._at_gate.is_set():
             before = self.stage._waiting
-            self._at_gate.clear()
-            self._gate.release()
+            self.release()
             until = time.monotonic() + REAL_PATIENCE
             while self.stage._waiting == before:
                 await asyncio.sleep(0)
                 time.sleep(0.0002)
                 assert time.monotonic() < until
         await self.settle()
+
+    def release(self) -> None:
+        """Open the gate for one, and do not wait for anything."""
+        self._at_gate.clear()
+        self._gate.release()
 
     async def pass_time(self, seconds: float) -> None:
         await self.settle()

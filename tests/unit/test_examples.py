@@ -30,6 +30,7 @@ def test_there_is_one_for_each_typical_deployment() -> None:
         "two-sizes",
         "cloud-with-budget",
         "routing",
+        "cut-over",
     }
 
 

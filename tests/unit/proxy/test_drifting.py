@@ -13,12 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 from outcomes_made import made_scorer
+from prometheus_client import CollectorRegistry
 
 from policies.drift import Drift, drift
 from policies.gain import Origin, calibrated
 from proxy.alerts import Notice, body_of
 from proxy.drifting import Watch, standings, words
 from proxy.standing import health
+from proxy.telemetry import Metrics, Telemetry
 
 LIKE = np.random.default_rng(1).random(600).tolist()
 UNLIKE = (0.7 + 0.3 * np.random.default_rng(2).random(600)).tolist()
@@ -129,6 +131,20 @@ def test_the_message_holds_numbers_and_names_alone(tmp_path: Path) -> None:
     assert set(message["data"]) == {
         "index", "gap", "chance", "seen", "strong_share", "made", "calibrated", "calibrated_on", "worker", "text"
     }  # fmt: skip
+
+
+def test_metrics_are_there_once_it_is_looked(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    telemetry = Telemetry(metrics=Metrics(registry), exporter=None, sample=0, version="1", worker=0)
+    assert registry.get_sample_value("spillway_complexity_drift") is None
+    traffic = Traffic()
+    one = watch(tmp_path, "slot-0", traffic, None, [0.0], measure=telemetry.drift)
+    one.look()
+    assert registry.get_sample_value("spillway_complexity_drift_alarm") == 0
+    traffic.recent.extend(UNLIKE)
+    found = one.look()
+    assert registry.get_sample_value("spillway_complexity_drift") == found.index
+    assert registry.get_sample_value("spillway_complexity_drift_alarm") == 1
 
 
 async def test_a_fault_of_its_own_is_said_once_and_ends_nothing(

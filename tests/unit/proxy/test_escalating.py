@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 from typer.testing import CliRunner
 
 from compliance.records import Judged
@@ -24,6 +25,7 @@ from proxy.escalating import _UpperSink, answer_scorer
 from proxy.held import Reader, wanted_of
 from proxy.meaning import meaning
 from proxy.reports.story import story
+from proxy.telemetry import Metrics, Telemetry
 
 ENGINES = {
     "small": {"kind": "llama.cpp", "replicas": ["http://127.0.0.1:1"], "models": {"s": {}}},
@@ -140,6 +142,18 @@ def test_audit_show_tells_it() -> None:
     assert "the answer of attempt 0 was read before it went out: it went up" in told
     assert "doubtful, doubt at percentile 93.1" in told and "it reckons wrong" in told
     assert "the answer of attempt 1" in told and "answer: wrong equations=+0.120" in told
+
+
+def test_metrics_count_answers_by_why() -> None:
+    registry = CollectorRegistry()
+    telemetry = Telemetry(metrics=Metrics(registry), exporter=None, sample=0, version="1", worker=0)
+    assert "judged" not in generate_latest(registry).decode()  # where no decision has the option it is not there
+    for why in ("up", "good", "up"):
+        telemetry.judged("all", why)
+    said = generate_latest(registry).decode()
+    assert 'spillway_judged_total{decision="all",why="up"} 2.0' in said
+    assert 'spillway_judged_total{decision="all",why="good"} 1.0' in said
+    Telemetry(metrics=None, exporter=None, sample=0, version="1", worker=0).judged("all", "up")
 
 
 # --- what is read -------------------------------------------------------------------------------------------

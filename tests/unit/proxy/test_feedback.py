@@ -38,7 +38,7 @@ def test_a_value_is_written_in_one_form(value: Any, text: str) -> None:
     [
         (b"{", None), (b"[]", None), (b'"x"', None), (body(value="good"), "value"), (body(value=None), "value"),
         (body(value=[1]), "value"), (body(metric="Accepted"), "metric"), (body(metric=""), "metric"),
-        (body(metric="m" * 65), "metric"), (body(metric="ä"), "metric"), (body(request_id=7), "request_id"),
+        (body(metric="m" * 65), "metric"), (body(metric="ä"), "metric"), (body(metric="ssn-123-45-6789"), "metric"), (body(request_id=7), "request_id"),
         (body(request_id="a b"), "request_id"), (body(request_id="x" * 97), "request_id"), (body(note="text"), None),
         (b'{"request_id":"r1","metric":"m","value":NaN}', None), (b'{"request_id":"r1","metric":"m","value":1e999}', None),
         (b'{"request_id":"r1","metric":"m"}', "value"), (b"[" + body() + b"," + body(value="x") + b"]", "[1].value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -130,6 +131,63 @@ def test_a_broken_one_says_what_it_raised_and_never_the_text_and_rests_ever_long
         assert answers([good]) == ["asked"]
 
     assert set(gated(play, window=1000).counted[:30]) == {"broken", "resting"}
+
+
+def test_a_stalled_loop_does_not_make_the_thread_work_for_nobody() -> None:
+    """The loop could not end the wait in time; the thread knows by the clock that it is over."""
+
+    async def play(stage: Gated) -> None:
+        stage.ask("at work")
+        stage.ask("waiting")
+        await stage.settle()
+        stage.clock.now += 2 * DEADLINE
+        stage.release()  # and the loop does not run
+        until = time.monotonic() + 20
+        while stage.stage._began is not None or not stage.stage._questions.empty():
+            time.sleep(0.0005)
+            assert time.monotonic() < until
+        time.sleep(0.01)
+        assert [text for text, _ in stage.began] == ["at work"]
+
+    gated(play)
+
+
+def test_one_that_is_always_late_rests_and_one_that_answers_is_forgiven() -> None:
+    async def play(stage: Gated) -> None:
+        async def late() -> None:
+            asked = stage.ask("slow")
+            await stage.pass_time(DEADLINE)
+            assert answers([asked]) == ["late"]
+            await stage.let_go()
+
+        async def quick() -> None:
+            asked = stage.ask("quick")
+            await stage.let_go()
+            assert answers([asked]) == ["asked"]
+
+        for _ in range(3):
+            for _ in range(PATIENCE - 1):
+                await late()
+            await quick()
+        for _ in range(PATIENCE):
+            await late()
+        assert answers([stage.ask("next")]) == ["resting"]
+
+    gated(play, window=1000)
+
+
+def test_texts_that_the_first_stage_is_sure_of_make_room_in_the_share() -> None:
+    async def play(stage: Gated) -> None:
+        asked = [stage.ask("one")]
+        await stage.let_go()
+        asked.append(stage.ask("two"))
+        for _ in range(8):
+            assert stage.ask("sure", SURE) is SURE
+        asked.append(stage.ask("three"))
+        await stage.let_go()
+        assert answers(asked) == ["asked", "share spent", "asked"]
+
+    gated(play, share=0.1, window=10)
 
 
 def test_a_client_that_leaves_takes_its_question_along() -> None:
