@@ -317,6 +317,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         body_limit=settings.limits.body,
         header_timeout=settings.limits.header_timeout,
         body_timeout=settings.limits.body_timeout,
+        stamp=[(b"x-spillway-policy", settings.policy_hash.encode())],
     )
     poller = HealthPoller(loop, transport, fleet, catalog.targets)
     poller.start()

@@ -103,7 +103,7 @@ class _Sink:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def _head(self, status: int, headers: Sequence[Header]) -> list[bytes]:
-        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._protocol.door.stamp]
         parts.extend([b"%b: %b\r\n" % header for header in headers])
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
@@ -359,8 +359,10 @@ class Door:
         header_timeout: float,
         body_timeout: float,
         keepalive_timeout: float = 75.0,
+        stamp: Sequence[Header] = (),
     ) -> None:
         self.serve = serve
+        self.stamp = b"".join([b"%b: %b\r\n" % header for header in stamp])  # on every answer
         self.loop = loop
         self.body_limit = body_limit
         self.header_timeout = header_timeout

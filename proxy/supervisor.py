@@ -177,7 +177,8 @@ class _Supervisor:
         await asyncio.wait({fitting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not fitting.done():
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
         await fitting
         if process.returncode and not self._stopping.is_set():
             log.warning(

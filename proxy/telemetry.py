@@ -165,6 +165,7 @@ class Telemetry:
         self._every = max(1, round(1 / sample)) if sample > 0 else 0
         self._count = 0
         self._waiting: deque[Observation] = deque()
+        self._outcomes: deque[str] = deque()  # of second stages
         self._dropped = 0
         self._provider: TracerProvider | None = None
         if exporter is not None:
@@ -197,8 +198,8 @@ class Telemetry:
 
     def second_stage(self, outcome: str) -> None:
         """From the path, of the few texts that the second stage of routes is for."""
-        if self._metrics is not None:
-            self._metrics.second_stage(outcome)
+        if self._metrics is not None and len(self._outcomes) < BACKLOG:
+            self._outcomes.append(outcome)
 
     def judged(self, decision: str, why: str) -> None:
         """From the path, of requests whose answers are read."""
@@ -238,6 +239,8 @@ class Telemetry:
                 for seen in batch:
                     if self._sampled(seen):
                         self._span(seen)
+        while self._outcomes and self._metrics is not None:
+            self._metrics.second_stage(self._outcomes.popleft())
         if self._dropped and self._metrics is not None:
             dropped, self._dropped = self._dropped, 0
             self._metrics.dropped.inc(dropped)

@@ -14,6 +14,7 @@ from client import ask, raw, request_bytes
 from scripted import ScriptedEngine, answering, completion
 from stack import running
 
+from compliance.records import Decision
 from proxy.auth import digest
 from proxy.state.keys import KeyStore
 
@@ -226,3 +227,19 @@ async def test_law_11_no_content_in_any_log_line(tmp_path: Path, caplog: pytest.
     for path in [*directory.rglob("*"), *(tmp_path / "state").rglob("*")]:
         if path.is_file():
             assert secret.encode() not in path.read_bytes(), path
+
+
+async def test_every_answer_names_the_policy_that_its_record_names(tmp_path: Path) -> None:
+    async with (
+        ScriptedEngine(answering(completion())) as home,
+        running(config(home.url), tmp_path) as spillway,
+    ):
+        served = await ask(spillway.port, PATH, CHAT)
+        lost = await ask(spillway.port, "/v1/nothing", CHAT)
+        models = await ask(spillway.port, "/v1/models", method="GET")
+        policy = served.headers["x-spillway-policy"]
+        assert served.status == 200 and lost.status == 404 and models.status == 200
+        assert lost.headers["x-spillway-policy"] == models.headers["x-spillway-policy"] == policy
+        journal = spillway.worker.journal
+        await journal.wait_durable(journal.next_seq - 1)
+        assert [record.policy for record in journal.read() if isinstance(record, Decision)] == [policy]

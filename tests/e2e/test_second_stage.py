@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,16 @@ def second_of(spillway: Running) -> SecondStage:
     return stage
 
 
-def counted(spillway: Running) -> dict[str, int]:
-    """Of the metrics, by outcome."""
-    text = generate_latest(spillway.worker._telemetry._metrics._registry).decode()
-    rows = [line for line in text.splitlines() if line.startswith("spillway_second_stage_total{")]
-    return {row.partition('outcome="')[2].partition('"')[0]: int(float(row.rpartition(" ")[2])) for row in rows}
+async def counted(spillway: Running, total: int) -> dict[str, int]:
+    """Of the metrics, by outcome, when so many are counted: a thread does it, twice a second."""
+    until = time.monotonic() + 20
+    while True:
+        text = generate_latest(spillway.worker._telemetry._metrics._registry).decode()
+        rows = [line for line in text.splitlines() if line.startswith("spillway_second_stage_total{")]
+        found = {row.partition('outcome="')[2].partition('"')[0]: int(float(row.rpartition(" ")[2])) for row in rows}
+        if sum(found.values()) >= total or time.monotonic() > until:
+            return found
+        await asyncio.sleep(0.02)
 
 
 def always_unsure(stage: SecondStage) -> None:
@@ -128,7 +134,7 @@ async def test_the_second_stage_answers_where_the_first_is_unsure(tmp_path: Path
             stage._again = heard
             answers = {text: await ask(spillway.port, PATH, chat(text)) for text in (SURE, *UNSURE)}
             await ask(spillway.port, PATH, chat("zebra umbrella weather " * 100))  # its decision reads no route
-            counts = counted(spillway)
+            counts = await counted(spillway, len(texts))
     assert texts and SURE not in texts and set(texts) <= set(UNSURE)
     assert threading.get_ident() not in threads and len(threads) == 1
     assert counts == {"asked": len(texts)}
@@ -217,7 +223,7 @@ async def test_a_broken_one_leaves_the_first_stage_s_answer_and_says_so(tmp_path
             always_unsure(stage)
             stage._again = broken
             answers = [await ask(spillway.port, PATH, chat(SURE)) for _ in range(2)]
-            assert counted(spillway) == {"broken": 2}
+            assert await counted(spillway, 2) == {"broken": 2}
     records = recorded(tmp_path)
     for answer in answers:
         record = records[answer.headers["x-spillway-request-id"]]
@@ -231,7 +237,7 @@ async def test_the_share_is_never_exceeded_and_what_is_left_out_is_said(tmp_path
         async with running(config(home.url, cloud.url, share="0.5%"), tmp_path) as spillway:
             always_unsure(second_of(spillway))
             answers = [await ask(spillway.port, PATH, chat(f"{SURE} {n}")) for n in range(12)]
-            assert counted(spillway) == {"asked": 5, "share spent": 7}
+            assert await counted(spillway, 12) == {"asked": 5, "share spent": 7}
     records = recorded(tmp_path)
     told = [about(records[one.headers["x-spillway-request-id"]]).rpartition("; ")[2] for one in answers]
     assert told == ["second stage: asked"] * 5 + ["second stage: not asked: share spent"] * 7

@@ -40,7 +40,7 @@ class Running:
 
     async def settled(self) -> None:
         """Until every attempt that has ended is settled and recorded: some wait for their engine's count."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while self.worker.counting.waiting and time.monotonic() < until:
             await asyncio.sleep(0.002)
 

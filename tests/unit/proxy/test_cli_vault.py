@@ -6,6 +6,7 @@ import json
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from compliance import breakglass
 from compliance.control import control_records, holds_in_force
+from compliance.journal import load_or_create_key as load_key
 from compliance.masterkeys import create_key
 from compliance.vault import Vault
 from compliance.verify import verify_directory
@@ -295,6 +297,34 @@ def test_a_hold_on_a_period_covers_what_fell_into_it(here: Path) -> None:
     spillway("audit", "hold", "add", "--from", "2020-01-01", *REASON)
     assert "legal hold" in spillway("audit", "erase", "--request", "r2", *REASON, code=1).stderr
     assert "nothing was kept" in spillway("audit", "erase", "--subject", "somebody else", *REASON).stdout
+
+
+def test_a_line_that_somebody_wrote_into_the_log_releases_no_hold_and_approves_nothing(here: Path) -> None:
+    """By who owns the files and not the key: while no command runs, and also for who only reads."""
+    kept(here, "r1")
+    hold = spillway("audit", "hold", "add", "--tenant", "clinic", *REASON).stdout.strip()
+    (segment,) = (here / "audit" / "cli").glob("segment-*.jsonl")
+    before = segment.read_bytes()
+    placed = json.loads(before.splitlines()[-1])
+    forged = {name: value for name, value in placed.items() if name != "seq_mac"} | {"change": "released", "seq": placed["seq"] + 1}
+
+    def appended(row: dict[str, Any]) -> None:
+        with open(segment, "ab") as file:
+            file.write(json.dumps(row, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+    appended(forged)
+    key = load_key(here / "audit" / "key")
+    assert [one.id for one in holds_in_force(here / "audit", key)] == [hold]
+    assert [row["id"] for row in json.loads(spillway("audit", "hold", "list", "--json").stdout)] == [hold]
+    appended(json.loads(segment.read_bytes().splitlines()[-1]) | {"change": "released", "kind": "hold", "seq": 99, "hold": hold})
+    assert hold in spillway("audit", "erase", "--tenant", "clinic", *REASON, "--dry-run", code=1).stderr
+    assert hold in spillway("audit", "erase", "--tenant", "clinic", *REASON, code=1).stderr
+    assert [slot.problem for slot in verify_directory(here / "audit").slots] == [None]
+    assert "released" not in segment.read_text()
+    # and one that was signed is not changed
+    segment.write_bytes(segment.read_bytes().replace(b'"placed"', b'"lifted"'))
+    assert "not those that were signed" in spillway("audit", "erase", "--tenant", "clinic", *REASON, code=1).stderr
+    assert "not those that were signed" in spillway("audit", "hold", "list", code=1).stderr
 
 
 def test_nothing_is_erased_where_no_record_can_be_made(here: Path) -> None:
