@@ -81,11 +81,16 @@ class _Sink:
             self._chunked = True
             parts.append(b"transfer-encoding: chunked\r\n\r\n")
         if first:
-            parts.append(self._framed(first))
+            parts.append(b"%x\r\n%b\r\n" % (len(first), first) if self._chunked else first)
         return self._send(b"".join(parts))
 
     def write(self, data: bytes) -> bool:
-        return self._send(self._framed(data)) if data else self._protocol.writing_paused
+        protocol = self._protocol
+        if data and protocol.transport is not None:
+            framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+            self.bytes_out += len(framed)
+            protocol.transport.write(framed)
+        return protocol.writing_paused
 
     def finish(self) -> None:
         if not self.finished:
@@ -98,9 +103,6 @@ class _Sink:
         transport = self._protocol.transport
         if transport is not None:
             transport.abort()
-
-    def _framed(self, data: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def _head(self, status: int, headers: Sequence[Header]) -> list[bytes]:
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._protocol.door.stamp]

@@ -11,7 +11,7 @@ terminal event came and every choice had its finish.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -209,23 +209,30 @@ class StreamSession(Session):
         return self.done or (bool(self._finished) and self._finished >= self._started)
 
     def feed(self, data: bytes) -> bytes:
-        return self._take(self._framer.feed, data)
-
-    def end(self) -> bytes:
-        out = b"" if self.done or self.error is not None else self._take(self._framer.flush)
-        if not self.done and self.error is None:
-            self.error = TruncatedAnswer("the stream ended without its terminal event")
-        return out
-
-    def _take(self, framed: Callable[..., list[Frame]], *data: bytes) -> bytes:
         out: list[bytes] = []
         try:
-            for frame in framed(*data):
+            for frame in self._framer.feed(data):
                 self._frame(frame, out)
                 if self.done or self.error is not None:
                     break
         except EngineError as error:
             self.error = error
+        return self._given_out(out)
+
+    def end(self) -> bytes:
+        out: list[bytes] = []
+        if not self.done and self.error is None:
+            try:
+                for frame in self._framer.flush():
+                    self._frame(frame, out)
+            except EngineError as error:
+                self.error = error
+        given = self._given_out(out)
+        if not self.done and self.error is None:
+            self.error = TruncatedAnswer("the stream ended without its terminal event")
+        return given
+
+    def _given_out(self, out: list[bytes]) -> bytes:
         if not self.committed:
             self._hold(out)
             return b""
