@@ -295,7 +295,7 @@ class Judged(Record, kw_only=True):
     fault: str  # what is plainly wrong with it, in words
     given: int  # the attempt whose answer the client got; -1: none
     held: int  # bytes
-    held_us: int  # since the request came, until it was decided what becomes of the answer
+    held_us: int  # since the request came, until it was decided what becomes of the answer; 0: it was not judged
     kind: str = "judged"
     percentile: int  # of doubt, in hundredths of a percent; -1: not calibrated
     request: str
@@ -373,6 +373,7 @@ class Erased(Record, kw_only=True):
     actor: str
     at: int
     captures: int
+    features: int = 0  # requests of which numbers were kept to learn from
     hold: str  # that blocked it
     keys: int  # data keys destroyed
     kind: str = "erased"

@@ -109,16 +109,21 @@ class Scanner:
     def _inspect(self, body: Any, health: bool, quick: int) -> Inspection | None:
         try:
             fields = collect(body)
-            text = SEPARATOR.join(fields.strings)
+            strings = fields.strings
+            text = SEPARATOR.join(strings)
             if len(text) > self._max_chars:
                 return FAILED
-            forms = list(self._forms.of(text, fields.strings))
+            data = text.encode("utf-8", "surrogatepass")
+            forms = list(self._forms.of(text, strings, data))
             tagged = health
-            health = health or any([self._health.health_context(t) for t in (text, *[form.text for form in forms])])
+            if not health:
+                seen = self._health.health_context(text, data)
+                # Each form is looked at, so that one that cannot be is a failure, whatever was seen before.
+                health = any([self._health.health_context(form.text) for form in forms]) or seen
             if len(text) > quick and self._people and (health or self._always):
                 return None
-            spans = self._identifying(text, forms, health, tagged)
-            if may_go_on(fields.strings):
+            spans = self._identifying(text, forms, health, tagged, data)
+            if may_go_on(strings):
                 where = [field for field in located(body) if field.lane != "opaque"]
                 spans += across(where, body, lambda text: self._whole(text, health), spans)
             if not spans and not fields.opaque:
@@ -132,7 +137,10 @@ class Scanner:
         if len(text) > self._max_chars:
             return (_failed(path),)
         try:
-            spans = self._identifying(text, list(self._forms.of(text)), health, health)
+            data = text.encode("utf-8", "surrogatepass")
+            spans = self._identifying(text, list(self._forms.of(text, (), data)), health, health, data)
+            if not spans:
+                return ()
             return tuple([Finding(s.type, path, s.start, s.end, s.confidence) for s in spans])
         except _BROKEN:
             return (_failed(path),)
@@ -169,22 +177,24 @@ class Scanner:
             spans += self._hidden(form, health)[1]
         return spans
 
-    def _identifying(self, text: str, forms: Sequence[Form], health: bool, tagged: bool) -> list[Span]:
-        """What stands in `text` or in a form of it, as spans of `text`; nothing where all of it needs company."""
-        spans = self._look(text, health)
-        identifies = bool(together(text, spans, tagged=tagged))
+    def _identifying(self, text: str, forms: Sequence[Form], health: bool, tagged: bool, data: bytes) -> list[Span]:
+        """What stands in `text` (`data`: in UTF-8) or in a form of it, as spans of `text`; nothing where all of it
+        needs company.
+        """
+        spans = self._look(text, health, data=data)
+        identifies = bool(spans) and bool(together(text, spans, tagged=tagged))
         for form in forms:
             there, here = self._hidden(form, health)
-            identifies = identifies or bool(together(form.text, there, tagged=tagged))
+            identifies = identifies or (bool(there) and bool(together(form.text, there, tagged=tagged)))
             spans += here
         if not identifies:
             return []
         return apart(spans) if forms else spans
 
-    def _look(self, text: str, health: bool, most: int = MAX_SPANS) -> list[Span]:
+    def _look(self, text: str, health: bool, most: int = MAX_SPANS, data: bytes | None = None) -> list[Span]:
         """What all detectors find in one text."""
         patterns = self._patterns
-        spans = patterns.find(text, most=most) if isinstance(patterns, Automaton) else patterns.find(text)
+        spans = patterns.find(text, most=most, data=data) if isinstance(patterns, Automaton) else patterns.find(text)
         if self._people and (health or self._always):
             before = len(spans)
             for detector in self._people:

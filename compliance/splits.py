@@ -46,11 +46,14 @@ _HANDLE = 24
 """Characters from which on an id that begins with a letter is a handle; those of the dialects have a `_` else."""
 _CODED = r"A-Za-z0-9@._%=+/&#;\\\-"
 _ENDS = re.compile(rf"(?:[^{_CODED}\s!-~]|[0-9@][{_CODED}]{{0,11}}|[@=\-]|[%\\&#][A-Za-z0-9]{{0,5}})[ ,]?$")
+_LAST = 16
+"""Characters at the end of a text in which all that `_ENDS` can match stands."""
 _BEGINS = re.compile(r"[ ]?(?:[A-Za-z._%=+/&#;\\\-]{0,11}+[0-9@]|[%=\\&\-.]|[^\s!-~])")
 _EDGE = 64
 """Characters at either end of a field that say whether a value goes on there."""
 _TOKEN = r"[A-Za-z0-9+/_\-]"
 _OPEN_END = re.compile(rf"(?:@[A-Za-z0-9.\-]{{0,40}}|(?<!{_TOKEN}){_TOKEN}{{0,40}}[a-z][A-Z]{_TOKEN}{{0,16}})$")
+_CAMEL = re.compile(r"[a-z][A-Z]")
 _OPEN_BEGIN = re.compile(rf"[A-Za-z0-9._%+\-]{{0,40}}@|{_TOKEN}{{0,16}}[a-z][A-Z]|{_TOKEN}{{0,8}}==?$")
 """The halves of an address or of base64: letters may stand on either side."""
 _LEAF = re.compile(rf'"[{_CODED}]{{0,11}}[0-9@]|[:\[] ?"{_TOKEN}{{0,16}}[a-z][A-Z]')
@@ -103,7 +106,8 @@ def may_go_on(strings: Sequence[str]) -> bool:
     if len(texts) < 2:  # there is no border
         return bool(texts) and _may_hold_pieces(texts[0])
     ended = whole = labelled = False
-    for text in texts:
+    last = len(texts) - 1
+    for index, text in enumerate(texts):
         if whole or _may_hold_pieces(text):
             return True
         head = _head(text)
@@ -111,8 +115,10 @@ def may_go_on(strings: Sequence[str]) -> bool:
             return True
         if labelled and _TOKEN_BEGIN.match(head) is not None:
             return True
+        if index == last:  # nothing follows it
+            break
         tail = _tail(text)
-        whole = _OPEN_END.search(tail) is not None
+        whole = _is_open(tail)
         ended = ended or _ends(tail)
         labelled = labelled or _labels(tail)
     return False
@@ -139,9 +145,17 @@ def _labels(tail: str) -> bool:
     return last in _WORDS and not _SIGNED.isdisjoint(tail[len(bare) :])
 
 
+def _is_open(tail: str) -> bool:
+    """Does it end in half of an address or of base64?"""
+    return ("@" in tail or _CAMEL.search(tail) is not None) and _OPEN_END.search(tail) is not None
+
+
 def _ends(tail: str) -> bool:
     """May a number, an address or a token go on after this?"""
-    return _ENDS.search(tail) is not None or tail.rpartition(" ")[2].rstrip(",").lower() in NUMBER_WORDS
+    return (
+        _ENDS.search(tail, max(0, len(tail) - _LAST)) is not None
+        or tail.rpartition(" ")[2].rstrip(",").lower() in NUMBER_WORDS
+    )
 
 
 def _begins(head: str) -> bool:
@@ -305,7 +319,7 @@ def _goes_on(left: str, right: str) -> bool:
         return True
     if _TOKEN_BEGIN.match(begin) is not None and _labels(end):
         return True
-    if _OPEN_END.search(end) is not None:
+    if _is_open(end):
         return begin[:1].isalnum() or begin[:1] in ("@", ".", "=")
     return _OPEN_BEGIN.match(begin) is not None and end[-1:].isalnum()
 

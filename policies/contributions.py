@@ -15,8 +15,10 @@ import numpy as np
 
 from policies.embedding import Embedding, Floats, Integers, buckets, ngrams
 from policies.linear import Head
+from policies.semantic import Fitted, Placed, described, unlike
 
 BASE, SENTENCE, REST = "(every text)", "(the sentence as a whole)", "(all else)"
+DESCRIPTION = "(likeness to its description)"
 
 
 class Wordwise(Embedding, Protocol):
@@ -27,8 +29,14 @@ class Wordwise(Embedding, Protocol):
         ...
 
 
-def route_contributions(head: Head, route: int, embedding: Wordwise, text: str) -> list[tuple[str, float]]:
-    """What the score of a route (by its number) is the sum of, the largest first."""
+def route_contributions(
+    fitted: Fitted, placed: Placed, embedding: Wordwise, text: str, route: int | None = None
+) -> list[tuple[str, float]]:
+    """What the score of a route is the sum of, the largest first.  `placed`: where this stage placed the text; `route`: by
+    its number, instead of the best."""
+    if route is None:
+        route = fitted.names.index(placed.best[0][0])
+    head = fitted.head
     dense, grams = embedding.read(text)
     words, parts = embedding.parts(text)
     amounts: dict[str, float] = defaultdict(float)
@@ -44,6 +52,11 @@ def route_contributions(head: Head, route: int, embedding: Wordwise, text: str) 
     rest = float(head.scores((dense, grams))[route]) - sum(amounts.values())
     if abs(rest) > 1e-4:
         amounts[REST] += rest
+    owner, number, _ = placed.nearest
+    near = float(fitted.vectors[int(fitted.firsts[fitted.names.index(owner)]) + number] @ dense)
+    say = fitted.says * unlike(near)
+    if say:
+        amounts[DESCRIPTION] = say * float(described(fitted.descriptions, fitted.phrases, dense)[route])
     return sorted(amounts.items(), key=lambda item: -abs(item[1]))
 
 

@@ -96,6 +96,8 @@ _CORRECTION = re.compile(r"(?i)\b(?:wait|actually|mistake|however|but since|corr
 _APART = re.compile(r"[\d.]\s+[\d.]")
 _BREAK = re.compile(r"\n|[.,]\s")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[-+*/()]")
+_RUN = re.compile(r"[\d\s.,()+*/×÷x%$−-]*")
+_RESULT = re.compile(r"\s{0,3}\$?\s?(-?\d[\d,]*(?:\.\d+)?)")
 _GOES_ON = re.compile(r"\s*[-+*/×÷x(%^\\]")
 _NO_SUM = re.compile(r"%|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}|(?<![\d\s)])\s*x|x(?!\s*[\d(])")
 """What reads like a sum and is none: percentages, days, an unknown x."""
@@ -178,25 +180,40 @@ def wrong_sum(text: str) -> bool:
     """Does an answer state a sum that is plainly wrong, such as 7 * 8 = 54?
 
     Stricter than the features, which a scorer weighs: a side that goes on, a rounded result or an unknown says nothing.
-    Of a weak model's answers to GSM8K (RouteLLM's outcomes, 694) it holds of 7 %, of which 10 % are right after all, where
-    the strong model has 82 %; of the others 66 % are.
+    Of a weak model's answers to GSM8K (RouteLLM's outcomes, 694) it holds of 6.5 %, of which 7 % are right after all, where
+    the strong model has 82 %; of the others 66 % are.  It takes half a millisecond at the most.
     """
     if "=" not in text:
         return False
     text = text if len(text) <= READ else text[: READ // 2] + text[-READ // 2 :]
     text = _MARKUP.sub("", text.replace("\\*", "*").replace("\\$", "$"))
-    for match, _ in zip(_EQUATION.finditer(text), range(MOST_EQUATIONS), strict=False):
-        stated, sum_of = _number(match[2]), _BREAK.split(match[1])[-1]
-        if stated is None or _number(sum_of) is not None or _NO_SUM.search(sum_of) or _GOES_ON.match(text, match.end()):
-            continue
-        start = match.end(1) - len(sum_of)
-        worth = evaluate(sum_of) if not text[max(0, start - 1) : start].isalpha() else None  # f(2) is no sum
-        if worth is None:
-            continue
-        rounded = 0.51 * 10 ** -len(match[2].partition(".")[2])
-        if abs(worth - stated) > max(0.01 * max(1.0, abs(worth)), rounded):
+    at = -1
+    for _ in range(MOST_EQUATIONS):
+        at = text.find("=", at + 1)
+        if at < 0:
+            return False
+        result = _RESULT.match(text, at + 1)
+        if result is not None and _GOES_ON.match(text, result.end()) is None and _is_wrong(text, at, result[1]):
             return True
     return False
+
+
+def _is_wrong(text: str, at: int, result: str) -> bool:
+    """Is what stands before the `=` at this place a sum, and not this result?"""
+    run = _RUN.match(text[max(0, at - 120) : at][::-1])  # backwards, so that it takes no longer than it is
+    assert run is not None
+    sum_of = _BREAK.split(run[0][::-1])[-1].lstrip(" \t.,)+*/×÷x%$−-")
+    start = at - len(sum_of)
+    stated = _number(result)
+    if stated is None or not sum_of or _number(sum_of) is not None or _NO_SUM.search(sum_of):
+        return False
+    if text[max(0, start - 1) : start].isalpha():  # f(2) is no sum
+        return False
+    worth = evaluate(sum_of)
+    if worth is None:
+        return False
+    rounded = 0.51 * 10.0 ** -len(result.partition(".")[2])
+    return abs(worth - stated) > max(0.01 * max(1.0, abs(worth)), rounded)
 
 
 def _values(text: str) -> set[float]:

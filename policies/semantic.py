@@ -1,7 +1,7 @@
 """What a prompt is about: the operator's routes, each learnt from a line of description and some example utterances.
 
-A linear classifier gives each route a score; beside it stand the likeness to the descriptions, for texts unlike any
-example, and the likeness to the nearest utterance.  Whether a text is any route's business at all is a question of
+A linear classifier gives each route a score; of texts unlike any example, the likeness to the descriptions is added to
+it.  Beside it stands the likeness to the nearest utterance.  Whether a text is any route's business at all is a question of
 its own (out of scope), answered by the best score and the nearest utterance together.  How much each says, and where
 the line runs, is fitted on held-out examples: a part of every route's utterances, and for what lies out of scope whole
 routes that the classifier has not seen.
@@ -9,6 +9,7 @@ routes that the classifier has not seen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +21,11 @@ from policies.embedding import Embedding, Floats, Integers
 from policies.linear import Head, Read, fit, softmax
 from policies.stages import ASKED
 
-SHARE = 0.15
+SHARE = 0.2
 BORDER = 0.05
 """Of the scope's line, on either side: there, too, the second stage is asked."""
-LOOKED = 3
-"""Routes among whose utterances the nearest is looked for."""
+BEST = 3
+"""Routes that are named, and among whose utterances the nearest is looked for."""
 KEEP = 0.97
 """Of held-out examples stay in scope: what `threshold: auto` promises."""
 FOLDS = 5
@@ -38,12 +39,11 @@ SHARPNESS, FROM_BEST, FROM_NEAREST, LINE = 4.0, 0.75, 2.0, 1.1
 """Of CLINC150's 150 routes, about."""
 WORTH = 30
 """Held-out examples that `LINE` counts as much as, where the weights are not fitted: a line by a few is a guess."""
-LIKENESS = 20.0
-"""Sharpness of the descriptions' likeness."""
-BY_DESCRIPTION = 0.7
-"""Most that descriptions say, of a text that is like no utterance."""
 NEAR, FAR = 0.8, 0.4
 """Likeness to the nearest utterance from which descriptions say nothing, and below which they say most."""
+MOST_PHRASES = 16
+"""Of a description that are read one by one."""
+_PHRASE = re.compile(r"[,;:.()]+|\band\b|\bor\b", re.IGNORECASE)
 
 
 class Route(Struct, frozen=True):
@@ -86,7 +86,9 @@ class Fitted(Struct, frozen=True):
     vectors: Floats
     owners: Integers
     firsts: Integers  # number of each route's first utterance, and the number of all
-    descriptions: Floats
+    descriptions: Floats  # (phrases, width): what each lists
+    phrases: Integers  # number of each route's first
+    says: float  # what full likeness to a description adds to the score of a text like no utterance
     sharpness: float
     scope: tuple[float, float, float]  # of the best score, of the nearest utterance, and the line
     held: Held
@@ -98,29 +100,40 @@ class Semantics:
     def __init__(self, fitted: Fitted, embedding: Embedding) -> None:
         self.fitted = fitted
         self._embedding = embedding
+        self._firsts: list[int] = fitted.firsts.tolist()
 
     def place(self, text: str) -> Placed:
         fitted = self.fitted
         read = self._embedding.read(text)
         scores = fitted.head.scores(read)
-        nearest, near = _nearest(scores, read[0], fitted.vectors, fitted.firsts)
-        chances = blend(scores, fitted.descriptions @ read[0], near, fitted.sharpness)
-        order = np.argsort(chances)[::-1][:3]
-        best = tuple([(fitted.names[k], round(float(chances[k]), 4)) for k in order])
-        first = int(order[0])
-        scope = scope_of(float(scores.max()), near, fitted.scope)
-        probability = float(chances[first])
+        order = _best(scores)
+        nearest, near = _nearest(order, read[0], fitted.vectors, self._firsts)
+        scope = scope_of(float(scores[order[0]]), near, fitted.scope)
+        if unlike(near):
+            scores = self._joined(scores, read[0], near)
+            order = _best(scores)
+        powers = np.exp(np.float32(fitted.sharpness) * (scores - scores[order[0]]))
+        chances = (powers.take(order) / powers.sum()).tolist()
+        best = tuple([(fitted.names[route], round(chance, 4)) for route, chance in zip(order, chances, strict=True)])
+        first = order[0]
+        probability = chances[0]
         threshold = fitted.thresholds[first]
         inside = scope >= 0 if threshold is None else probability >= threshold
         owner = int(fitted.owners[nearest])
         return Placed(
             route=fitted.names[first] if inside else None,
             probability=round(probability, 4),
-            margin=round(probability - float(chances[order[1]]), 4) if len(order) > 1 else 1.0,
+            margin=round(probability - chances[1], 4),
             best=best,
-            nearest=(fitted.names[owner], nearest - int(fitted.firsts[owner]), round(near, 3)),
+            nearest=(fitted.names[owner], nearest - self._firsts[owner], round(near, 3)),
             scope=round(scope, 3),
         )
+
+    def _joined(self, scores: Floats, vector: Floats, near: float) -> Floats:
+        """What the classifier says, and of texts unlike every utterance also the descriptions."""
+        fitted = self.fitted
+        say = np.float32(fitted.says * unlike(near))
+        return np.asarray(scores + say * described(fitted.descriptions, fitted.phrases, vector), np.float32)
 
 
 class Cascade:
@@ -150,24 +163,38 @@ class Cascade:
         return replace(self.second.place(text), second=ASKED)
 
 
-def blend(scores: Floats, described: Floats, near: float, sharpness: float) -> Floats:
-    """The routes' probabilities: the classifier's, and of texts unlike every utterance also the descriptions'."""
-    share = BY_DESCRIPTION * min(1.0, max(0.0, (NEAR - near) / (NEAR - FAR)))
-    chances = softmax(np.float32(sharpness) * scores)
-    if share:
-        chances = (1 - np.float32(share)) * chances + np.float32(share) * softmax(np.float32(LIKENESS) * described)
-    return chances
+def unlike(near: float) -> float:
+    """How unlike every utterance a text is, of the likeness to the nearest: 0 (descriptions say nothing) to 1."""
+    return min(1.0, max(0.0, (NEAR - near) / (NEAR - FAR)))
 
 
-def _nearest(scores: Floats, vector: Floats, vectors: Floats, firsts: Integers) -> tuple[int, float]:
-    """The utterance most like a text among those of the best `LOOKED` routes, and how like it is."""
+def described(descriptions: Floats, phrases: Integers, vector: Floats) -> Floats:
+    """How like a text is to each route's description: to the phrase of it that is most like."""
+    return np.asarray(np.maximum.reduceat(descriptions @ vector, phrases), np.float32)
+
+
+def phrases_of(description: str) -> list[str]:
+    """What a description lists: "gases and solutions" is like a text on gases by its first word alone."""
+    parts = [part.strip() for part in _PHRASE.split(description)]
+    return list(dict.fromkeys([part for part in parts if part]))[:MOST_PHRASES] or [description]
+
+
+def _best(scores: Floats) -> list[int]:
+    """The three best routes, the best first; two where there are no more."""
+    order: list[int] = np.argsort(scores)[: -BEST - 1 : -1].tolist()
+    return order
+
+
+def _nearest(routes: Sequence[int], vector: Floats, vectors: Floats, firsts: Sequence[int]) -> tuple[int, float]:
+    """The utterance most like a text among those of these routes, and how like it is."""
     nearest, near = 0, -1.0
-    for route in np.argsort(scores)[-LOOKED:]:
-        first = int(firsts[route])
-        likeness = vectors[first : int(firsts[route + 1])] @ vector
-        if len(likeness) and float(likeness.max()) > near:
-            near = float(likeness.max())
-            nearest = first + int(likeness.argmax())
+    for route in routes:
+        first, end = firsts[route], firsts[route + 1]
+        if first < end:
+            likeness = vectors[first:end] @ vector
+            at = int(likeness.argmax())
+            if likeness[at] > near:
+                nearest, near = first + at, float(likeness[at])
     return nearest, near
 
 
@@ -192,6 +219,7 @@ def learn(routes: Sequence[Route], embedding: Embedding) -> Fitted:
     reads = [embedding.read(text) for text in texts]
     strangers = [embedding.read(text) for route in routes for text in route.negatives]
     descriptions = [embedding.read(route.description) for route in routes]
+    spoken = [phrases_of(route.description) for route in routes]
     labels = np.array(owners, np.int64)
     vectors = np.stack([dense for dense, _ in reads])
     tried = _hold_out(reads, labels, len(routes), strangers)
@@ -210,7 +238,9 @@ def learn(routes: Sequence[Route], embedding: Embedding) -> Fitted:
         vectors=vectors,
         owners=labels,
         firsts=np.array(firsts, np.int64),
-        descriptions=np.stack([dense for dense, _ in descriptions]),
+        descriptions=np.stack([embedding.read(phrase)[0] for phrases in spoken for phrase in phrases]),
+        phrases=np.cumsum([0, *[len(phrases) for phrases in spoken[:-1]]]).astype(np.int64),
+        says=embedding.says,
         sharpness=sharpness,
         scope=scope,
         held=_held(tried, names, sharpness),
@@ -242,7 +272,7 @@ def _hold_out(reads: Sequence[Read], labels: Integers, classes: int, strangers: 
             continue
         head = fit([reads[at] for at in trained], labels[trained], classes, steps=40)
         examples = np.stack([reads[at][0] for at in trained])  # in the order of their routes, as all are
-        firsts = np.searchsorted(labels[trained], np.arange(classes + 1))
+        firsts = np.searchsorted(labels[trained], np.arange(classes + 1)).tolist()
         absent = np.setdiff1d(np.arange(classes), labels[trained])
         asked = [(reads[at], -1 if unseen[labels[at]] else int(labels[at])) for at in tested]
         asked += [(read, -1) for at, read in enumerate(strangers) if at % folds == fold]
@@ -250,7 +280,7 @@ def _hold_out(reads: Sequence[Read], labels: Integers, classes: int, strangers: 
             row = head.scores(read)
             row[absent] = -4
             scores.append(row)
-            near.append(_nearest(row, read[0], examples, firsts)[1])
+            near.append(_nearest(_best(row), read[0], examples, firsts)[1])
             truth.append(true)
     return _Tried(np.stack(scores) if scores else np.zeros((0, classes), np.float32), np.array(near), np.array(truth))
 

@@ -18,7 +18,7 @@ from proxy.terminal import ConfigOption, JsonOption, StateOption, fail, located,
 if TYPE_CHECKING:
     from compliance.holds import Hold
     from proxy.config import Settings
-    from proxy.erasing import Scope
+    from proxy.erasing import Found, Scope
 
 hold_app = typer.Typer(
     help="Legal holds: what may not be erased, and does not expire.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -85,7 +85,7 @@ def audit_erase(
     try:
         if dry_run:
             found = look(settings, scope)
-            _print_look(found.attempts, found.maps, found.blocked, as_json)
+            _print_look(found, as_json)
             raise typer.Exit(0 if found.blocked is None else 1)
         with pen(settings) as log:
             open_ = True
@@ -104,11 +104,11 @@ def audit_erase(
 
     if as_json:
         row = {"erased": True, "scope": done.scope, "value": done.value}
-        print(json.dumps({**row, **{name: getattr(done, name) for name in ("keys", "records", "captures", "maps")}}))
-    elif done.records or done.maps:
+        print(json.dumps({**row, **{name: getattr(done, name) for name in ("keys", "records", "captures", "features", "maps")}}))
+    elif done.records or done.maps or done.features:
         print(
             f"erased: {count(done.records, 'attempt')} with {count(done.captures, 'capture')}, {count(done.keys, 'data key')},"
-            f" {count(done.maps, 'map of pseudonyms', 'maps of pseudonyms')}"
+            f"{_features(done.features)} {count(done.maps, 'map of pseudonyms', 'maps of pseudonyms')}"
         )
     else:
         print("nothing was kept of it; what is on its way now is not kept either")
@@ -320,16 +320,25 @@ def _moment(text: str, *, after: bool) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def _print_look(attempts: int, maps: int, blocked: Hold | None, as_json: bool) -> None:
+def _print_look(found: Found, as_json: bool) -> None:
+    blocked = found.blocked
     if as_json:
-        print(json.dumps({"attempts": attempts, "maps": maps, "hold": blocked.id if blocked is not None else None}))
+        row = {"attempts": found.attempts, "features": found.features, "maps": found.maps}
+        print(json.dumps({**row, "hold": blocked.id if blocked is not None else None}))
         return
     from proxy.reports.model import count
 
-    maps_ = count(maps, "map of pseudonyms", "maps of pseudonyms")
-    print(f"would go: what is kept of {count(attempts, 'attempt')}, and {maps_}")
+    maps_ = count(found.maps, "map of pseudonyms", "maps of pseudonyms")
+    print(f"would go: what is kept of {count(found.attempts, 'attempt')},{_features(found.features)} and {maps_}")
     if blocked is not None:
         say(f"a legal hold blocks it: hold {blocked.id}: {blocked.reason}", "red")
+
+
+def _features(number: int) -> str:
+    """What was kept to learn from, where there was any."""
+    from proxy.reports.model import count
+
+    return f" the numbers of {count(number, 'text')}," if number else ""
 
 
 def _when(at: int) -> str:

@@ -87,6 +87,14 @@ class Complexity:
         self._embedding = embedding
         self._recent: deque[float] = deque(maxlen=RECENT)
 
+    @property
+    def scale(self) -> str:
+        """What its percentiles are of, for records; "" where it is not calibrated."""
+        if self.origin.calibrated is None:
+            return ""
+        strong = "" if self.share is None else f"; large from {100 * (1 - self.share):g}"
+        return f"{self.origin.calibrated} prompts on {self.origin.calibrated_on}{strong}"
+
     def judge(self, text: str, answer: Answer | None = None) -> Scored:
         """What the scorer makes of a prompt, or of the weak model's answer to it where it reads answers."""
         if (answer is not None) != (self.origin.kind == "answer"):

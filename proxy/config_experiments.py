@@ -52,8 +52,11 @@ class Shadow(Part):
         None, alias="from", description="an engine or a target: only of requests that it answered; default: any other"
     )
     share: Share = Field(description="of the requests; up to 5% where the target is not local")
-    compare: Literal["exact", "json", "number"] | None = Field(
+    compare: Literal["exact", "json", "number", "judge"] | None = Field(
         None, description="how two answers are compared; nothing of them is kept but the score"
+    )
+    judge: str | None = Field(
+        None, description="for compare: judge, the local target that is asked, in both orders, which answer is better"
     )
     cap: Money | None = Field(None, description="a calendar month; needed where the target is not local")
     running: int = Field(4, ge=1, le=64, description="copies at once in each worker; more are left out")

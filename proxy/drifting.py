@@ -29,6 +29,10 @@ log = logging.getLogger("spillway")
 FOLDER = "drift"
 LOOK = 30.0
 """Seconds between two looks; each costs a worker some tenth of a millisecond, in a thread."""
+REFRESH = 600.0
+"""Seconds after which a worker writes down again where it stands, though nothing has changed."""
+STALE = 3600.0
+"""Seconds after which what a worker wrote down says nothing any more: it is gone."""
 _TOLD = "told"
 
 
@@ -75,14 +79,15 @@ class Watch:
     def look(self) -> Drift:
         """Compare, and tell what has changed."""
         found = self._drift()
-        if found == self._last:
+        now = self._clock()
+        if found == self._last and 0 <= now - self.standing["at"] < REFRESH:
             if found.alarm:
                 self._ring(found)
             return found
         before, self._last = self._last, found
         self.standing = {
             "alarm": found.alarm, "index": found.index, "gap": found.gap, "chance": found.chance, "seen": found.seen,
-            "strong_share": found.strong_share, "at": int(self._clock()), "made": self._origin.made,
+            "strong_share": found.strong_share, "at": int(now), "made": self._origin.made,
             "calibrated": self._origin.calibrated, "calibrated_on": self._origin.calibrated_on,
         }  # fmt: skip
         if self._measure is not None:
@@ -132,15 +137,19 @@ class Watch:
         )  # fmt: skip
 
 
-def standings(state: Path, made: str | None = None) -> dict[str, dict[str, Any]]:
-    """Where each worker stood when it last looked, by its slot; `made`: only of the scorer of that day."""
+def standings(state: Path, made: str | None = None, *, now: float | None = None) -> dict[str, dict[str, Any]]:
+    """Where each worker stood when it last looked, by its slot; `made`: only of the scorer of that day.  What is `STALE` is
+    left out."""
+    now = time.time() if now is None else now
     found = {}
     for path in sorted((state / FOLDER).glob("slot-*.json")):
         try:
             row = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(row, dict) and (made is None or row.get("made") == made):
+        if not isinstance(row, dict) or not isinstance(row.get("at"), int) or now - row["at"] > STALE:
+            continue
+        if made is None or row.get("made") == made:
             found[path.stem] = row
     return found
 

@@ -47,6 +47,7 @@ class Found(Struct, frozen=True):
     attempts: int
     maps: int
     blocked: Hold | None
+    features: int = 0  # requests of which numbers are kept to learn from
 
 
 def look(settings: Settings, scope: Scope) -> Found:
@@ -62,11 +63,14 @@ def erase(settings: Settings, pen: Pen, scope: Scope, *, reason: str, actor: str
     of these came after `begun`, do it again.
     """
 
-    def record(state: str, hold: str = "", removed: Removed | None = None, maps: int = 0) -> Erased:
-        gone = removed or Removed()
+    def record(
+        state: str, hold: str = "", removed: Removed | None = None, maps: int = 0, features: Removed | None = None
+    ) -> Erased:
+        gone, learnt = removed or Removed(), features or Removed()
         made: Erased = pen.write(
             Erased(
-                actor=actor, at=now(), captures=gone.captures, hold=hold, keys=gone.keys, maps=maps, reason=reason,
+                actor=actor, at=now(), captures=gone.captures, features=learnt.records, hold=hold,
+                keys=gone.keys + learnt.keys, maps=maps, reason=reason,
                 records=gone.records, scope=scope.kind, state=state, value=scope.value,
             )
         )  # fmt: skip
@@ -78,11 +82,12 @@ def erase(settings: Settings, pen: Pen, scope: Scope, *, reason: str, actor: str
         if blocked is None:
             record("begun")
             try:
-                removed = Removed()
-                for vault in stores.vaults:
-                    removed = _sum(removed, vault.erase(scope.kind, scope.value, blocks=_by(held)))
+                removed, features = [
+                    Removed() if vault is None else vault.erase(scope.kind, scope.value, blocks=_by(held))
+                    for vault in (stores.vault, stores.features)
+                ]
                 maps = stores.forget(scope)
-                return record("done", removed=removed, maps=maps)
+                return record("done", removed=removed, maps=maps, features=features)
             except Held as found:  # something was kept since it was looked
                 assert isinstance(found.hold, Hold)
                 blocked = found.hold
@@ -95,14 +100,15 @@ class _Stores:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.vaults: list[Vault] = []
+        self.vault: Vault | None = None
+        self.features: Vault | None = None
         self._maps: PseudonymStore | None = None
 
     def __enter__(self) -> _Stores:
         if vault_path(self._settings).exists():
-            self.vaults.append(open_vault(self._settings, needs_key=False))
+            self.vault = open_vault(self._settings, needs_key=False)
         if features_path(self._settings).exists():
-            self.vaults.append(open_features(self._settings, needs_key=False))
+            self.features = open_features(self._settings, needs_key=False)
         state = Path(self._settings.state.dir)
         if (state / "pseudonyms.db").exists():
             part = self._settings.compliance.pseudonyms
@@ -111,8 +117,9 @@ class _Stores:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for vault in self.vaults:
-            vault.close()
+        for vault in (self.vault, self.features):
+            if vault is not None:
+                vault.close()
         if self._maps is not None:
             self._maps.close()
 
@@ -130,21 +137,17 @@ class _Stores:
 def _look(stores: _Stores, held: Holds, scope: Scope) -> Found:
     names = {"subject": "", "tenant": "", "request": "", scope.kind: scope.value}
     blocked = held.blocks(subject=names["subject"], tenant=names["tenant"], request=names["request"])
-    attempts = 0
-    for vault in stores.vaults:
-        count, hold = vault.survey(scope.kind, scope.value, _by(held))
-        attempts += count
+    attempts = features = 0
+    if stores.vault is not None:
+        attempts, hold = stores.vault.survey(scope.kind, scope.value, _by(held))
+        blocked = blocked or hold
+    if stores.features is not None:
+        features, hold = stores.features.survey(scope.kind, scope.value, _by(held))
         blocked = blocked or hold
     maps = stores.maps(scope)
     for one in maps:
         blocked = blocked or _of_map(held, one)
-    return Found(attempts, len({one.scope for one in maps}), blocked)
-
-
-def _sum(one: Removed, other: Removed) -> Removed:
-    return Removed(
-        one.keys + other.keys, one.records + other.records, one.captures + other.captures, one.held + other.held
-    )
+    return Found(attempts, len({one.scope for one in maps}), blocked, features)
 
 
 def _by(held: Holds) -> Callable[[Item], Hold | None]:

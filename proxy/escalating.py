@@ -140,6 +140,7 @@ class Escalating(Attempts):
             if going.why != "up":
                 exchange.decision = decision
             self._record(going)
+            going.held = None  # they know each other: what was held goes now, not when the collector comes
 
     def _keep(self, going: _Going, held: HeldSink) -> bool:
         """Is this answer, which is whole, not to be given out yet?"""
@@ -187,7 +188,6 @@ class Escalating(Attempts):
             if not self._pen.keeps_local:
                 raise
             going.why = "audit_unavailable"
-        going.asked = exchange.attempts[-1] if len(exchange.attempts) > before else None
         if not real.started:
             exchange.sink = held
             held.release()
@@ -219,10 +219,11 @@ class Escalating(Attempts):
         held, exchange, judgement = going.held, going.exchange, going.judgement
         given = next((attempt for attempt in reversed(exchange.attempts) if attempt.committed), None)
         if held is not None and held.let_go and not going.why:
-            going.why, going.attempt = held.let_go, given
+            going.why, going.attempt, going.size = held.let_go, given, held.size
             going.share.stay()
         if not going.why:
             return
+        asked = exchange.attempts[going.attempt.index + 1 :] if going.attempt is not None else ()
         scored = judgement.scored if judgement is not None else None
         percentile = scored.percentile if scored is not None else None
         parts = scored.contributions[:_MOST_CONTRIBUTIONS] if scored is not None else ()
@@ -250,7 +251,7 @@ class Escalating(Attempts):
         self._pen.judged(
             record,
             going.attempt.target if going.attempt is not None else None,
-            going.asked.target if going.asked is not None else None,
+            asked[-1].target if asked else None,
         )
 
 
@@ -258,7 +259,7 @@ class _Going:
     """One request's way, as far as it is known."""
 
     __slots__ = (
-        "_clock", "_doubting", "_names", "asked", "at_us", "attempt", "decision", "escalation", "exchange", "held", "judgement", "share",
+        "_clock", "_doubting", "_names", "at_us", "attempt", "decision", "escalation", "exchange", "held", "judgement", "share",
         "size", "why",
     )  # fmt: skip
 
@@ -272,7 +273,6 @@ class _Going:
         self.held: HeldSink | None = None
         self.judgement: Judgement | None = None
         self.attempt: Attempt | None = None  # whose answer was read
-        self.asked: Attempt | None = None  # the last one further up
         self.why = ""
         self.size = 0
         self.at_us = 0
@@ -289,7 +289,7 @@ class _Going:
     def barred(self) -> str:
         """Why no answer to this request can go up, so that none need be held; "": it may."""
         why = self.decide()
-        if why and why not in _LASTING:
+        if self.decision is not None and not all([veto.reason in _LASTING for veto in self.decision.vetoes]):
             why = ""
         if not why and not self.share.left:
             why = "share"

@@ -62,6 +62,19 @@ def _shadow(settings: Settings, path: Location, part: Shadow, wrong_target: Wron
         yield (*path, "cap"), "is missing: copies to a target that is not local cost money", "such as cap: $20"
     if not abroad and part.cap is not None:
         yield (*path, "cap"), "is for copies to a target that is not local", "leave it out"
+    if (part.compare == "judge") is not (part.judge is not None):
+        yield (*path, "judge"), "and compare: judge belong together", "such as compare: judge, judge: gpu/llama-70b"
+    elif part.judge is not None:
+        if wrong := wrong_target(part.judge):
+            yield ((*path, "judge"), *wrong)
+        elif _boundary(settings, part.judge) != "local":
+            yield (
+                (*path, "judge"),
+                f"{part.judge!r} is not local",
+                "a judge reads prompts and answers of both sides: it stays at home",
+            )
+        elif part.judge == part.to:
+            yield (*path, "judge"), "would judge itself", "name another local target"
     if part.source is None:
         return
     if part.source == part.to or part.source == part.to.partition("/")[0]:
@@ -130,8 +143,9 @@ def _boundary(settings: Settings, target: str) -> str:
 
 
 def shadow_targets(settings: Settings) -> tuple[str, ...]:
-    """Targets that get copies."""
-    return tuple(dict.fromkeys([part.shadow.to for part in settings.experiments if part.shadow is not None]))
+    """Targets that get copies, or judge them."""
+    parts = [part.shadow for part in settings.experiments if part.shadow is not None]
+    return tuple(dict.fromkeys([name for part in parts for name in (part.to, part.judge) if name is not None]))
 
 
 def split_targets(settings: Settings, model: str) -> tuple[str, ...]:

@@ -212,7 +212,7 @@ class HeldSink:
 
     @property
     def size(self) -> int:
-        """Bytes that are held."""
+        """Bytes that are held, or were when they were let go."""
         return self._size
 
     # --- as the client's sink -----------------------------------------------------------------------------
@@ -306,8 +306,9 @@ class HeldSink:
         """What is held goes out, and the rest as it comes.  True: the client is not reading."""
         self.open = True
         self.let_go = why
-        head, body = self._head, b"".join(self._parts)
+        head, body, size = self._head, b"".join(self._parts), self._size
         self.drop()
+        self._size = size
         if head is None:
             return False  # nothing has come yet: what comes will pass
         paused = False

@@ -41,7 +41,7 @@ def judged_of(opened: Books, part: ExperimentPart, metric: str | None = None, ma
                 f"{part.name} is a shadow: it is judged on how far answers agree (compare:), not on feedback"
             )
         if part.shadow.compare is None:
-            raise NotJudged(f"{part.name} does not compare answers; give compare: exact, json or number")
+            raise NotJudged(f"{part.name} does not compare answers; give compare: exact, json, number or judge")
         return Judged(part.name, "shadow", part.shadow.compare, kept, words, "request")
     assert part.split is not None
     found = metric or part.metric
@@ -95,11 +95,10 @@ def parity_figure(settings: Settings, opened: Books, span: tuple[int, int]) -> F
     margin = found.judged.margin
     relative = margin.relative or found.judged.kind == "shadow"
     better = margin.higher_is_better or found.judged.kind == "shadow"
-    goal = (
-        f"{'>=' if better else '<='} {1 - margin.amount if better else 1 + margin.amount:.1%}"
-        if relative
-        else f"within {margin.amount:g}"
-    )
+    least = found.judged.least if found.judged.kind == "shadow" else 1 - margin.amount
+    goal = f"within {margin.amount:g}"
+    if relative:
+        goal = f">= {least:.1%}" if better else f"<= {1 + margin.amount:.1%}"
     return Figure(
         "parity", "quality", "quality parity with the API", found.ratio.estimate if found.ratio else None, "share",
         f"experiment {found.judged.name}: {verdict(found)}", goal, COLOURS[found.state],

@@ -154,6 +154,8 @@ def _experiment(part: ExperimentPart) -> str:
         answered = f" that {shadow.source} answers" if shadow.source else ""
         cap = f", up to {dollars(shadow.cap)} a month" if shadow.cap is not None else ""
         compared = f"; answers are compared as {shadow.compare}" if shadow.compare else ""
+        if shadow.judge:
+            compared = f"; {shadow.judge} judges which answer is better"
         lines += f"{shadow.share * 100:g}% of requests{whose}{answered}{when} are copied to {shadow.to} as well{cap}{compared}"
     if part.split is not None:
         split = part.split

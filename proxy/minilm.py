@@ -24,6 +24,8 @@ LONGEST = 64
 """Word pieces that are read, with the two that frame them."""
 WIDTH, HEADS, LAYERS = 384, 12, 6
 FRAME = ("[CLS]", "[SEP]", "[UNK]")
+OF_STATIC, OF_DEEP = np.sqrt(np.float32(0.2)), np.sqrt(np.float32(0.8))
+"""Lengths of the two in the joint vector: chosen on CLINC150 with thirty utterances a route (half a point over halves)."""
 
 
 class Shelf(Protocol):
@@ -67,21 +69,23 @@ class MiniLM:
 class JointEmbedding:
     """The static embedding and MiniLM side by side, as `policies.semantic` takes one."""
 
+    says = 4.0  # chosen on questions of MMLU(-Pro) whose sources the classifier had not seen, and on CLINC150
+
     def __init__(self, static: StaticEmbedding, deep: MiniLM) -> None:
         self._static = static
         self._deep = deep
 
     def read(self, text: str) -> tuple[Floats, Integers]:
-        """Half of it is what the static embedding says, half what MiniLM says: together of length one."""
+        """A fifth of it is what the static embedding says, the rest what MiniLM says: together of length one."""
         vector, grams = self._static.read(text)
         words, rows = self._static.pieces(text)
-        joint = np.concatenate((vector, self._deep.vector(words, rows)))
-        return np.asarray(joint / np.sqrt(np.float32(2)), np.float32), grams
+        joint = np.concatenate((vector * OF_STATIC, self._deep.vector(words, rows) * OF_DEEP))
+        return np.asarray(joint, np.float32), grams
 
     def parts(self, text: str) -> tuple[list[str], Floats]:
         """What each word adds to the front of the vector, which is the static embedding's."""
         words, parts = self._static.parts(text)
-        return words, np.asarray(parts / np.sqrt(np.float32(2)), np.float32)
+        return words, np.asarray(parts * OF_STATIC, np.float32)
 
 
 def load_minilm(vocabulary: Mapping[str, int], shelf: Shelf | None) -> tuple[MiniLM, str]:

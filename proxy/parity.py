@@ -41,6 +41,16 @@ class Judged(Struct, frozen=True):
     margin_words: str  # as the configuration has it
     by: str  # what a split is drawn by
 
+    @property
+    def even(self) -> float:
+        """Of a shadow: where neither side is better."""
+        return 0.5 if self.metric == "judge" else 1.0
+
+    @property
+    def least(self) -> float:
+        """Of a shadow: the score that is asked for."""
+        return self.even * (1 - self.margin.amount)
+
 
 class Side(Struct, frozen=True):
     """One arm.  Amounts are pico-dollars a request."""
@@ -161,7 +171,7 @@ def of_shadow(
     pairs = [one for one in copied if one.copy]
     scores = np.array([one.score / 1000 for one in pairs if one.score >= 0], dtype=np.float64)
     agreed = mean(scores) if len(scores) else None
-    least = 1 - judged.margin.amount
+    least = judged.least
     room = None if agreed is None else Interval(
         agreed.estimate - least, agreed.low - least, agreed.high - least, agreed.error
     )  # fmt: skip
@@ -279,7 +289,8 @@ def _split_notes(
     notes = []
     if split < UNLIKELY:
         notes.append(
-            "The division is not the one that was declared, which chance would do once in a thousand times at most: something other than the draw decides who is in"
+            "The division is not the one that was declared, which chance would do once in a thousand times at most:"
+            " something other than the draw decides who is in"
             " which arm, or records are missing. Find out why before believing the comparison."
         )
     if missing < UNLIKELY:

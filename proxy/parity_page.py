@@ -44,7 +44,8 @@ def whisker(found: Parity) -> Whisker | None:
     margin, shadow = found.judged.margin, found.judged.kind == "shadow"
     better = 1.0 if margin.higher_is_better or shadow else -1.0
     if found.ratio is not None and (margin.relative or shadow):
-        return _drawn(found.ratio, 1 - better * margin.amount, 1.0, better < 0, percent, found)
+        asked = found.judged.least if shadow else 1 - better * margin.amount
+        return _drawn(found.ratio, asked, found.judged.even if shadow else 1.0, better < 0, percent, found)
     if found.difference is not None:
         return _drawn(found.difference, -better * margin.amount, 0.0, better < 0, signed, found)
     return None
@@ -93,6 +94,8 @@ def parity_page(found: Parity, made: str) -> str:
 def _asked(found: Parity) -> str:
     judged = found.judged
     if judged.kind == "shadow":
+        if judged.metric == "judge":
+            return f"a judge's preference, within {judged.margin_words} of even"
         return f"agreement by {judged.metric}, at most {judged.margin_words} less than all"
     direction = "higher" if judged.margin.higher_is_better else "lower"
     return f"{judged.metric} ({direction} is better), within {judged.margin_words}"

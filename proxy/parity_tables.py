@@ -68,6 +68,8 @@ def _why_nothing(found: Parity) -> str:
 def _reached(found: Parity) -> str:
     if found.judged.kind == "shadow":
         assert found.ratio is not None
+        if found.judged.metric == "judge":
+            return f"by its judge, local wins {_range(found.ratio, percent)} of the comparisons, ties counted half"
         return f"local agrees with the API on {_range(found.ratio, percent)}"
     metric = found.judged.metric
     if found.judged.margin.relative and found.ratio is not None:
@@ -83,7 +85,7 @@ def _range(interval: Interval, write: Any) -> str:
 def _asked(found: Parity) -> str:
     margin = found.judged.margin
     if found.judged.kind == "shadow":
-        return f"at least {percent(1 - margin.amount)} was asked for"
+        return f"at least {percent(found.judged.least)} was asked for"
     if margin.relative:
         if margin.higher_is_better:
             return f"at least {percent(1 - margin.amount)} was asked for"
@@ -127,7 +129,9 @@ def rows(found: Parity) -> list[tuple[str, str, str]]:
     if not shadow and found.judged.by != "request":
         lines.append((UNITS[found.judged.by], f"{local.units:,}", f"{api.units:,}"))
     if shadow:
-        lines.append((f"agreement ({found.judged.metric})", _figure(local.value, shadow=True), "reference"))
+        what = "won, by the judge" if found.judged.metric == "judge" else f"agreement ({found.judged.metric})"
+        other = None if local.value is None or found.judged.metric != "judge" else 1 - local.value
+        lines.append((what, _figure(local.value, shadow=True), "reference" if other is None else percent(other)))
         lines.append(("compared", f"{local.measured:,}", ""))
     else:
         lines.append((found.judged.metric, _figure(local.value), _figure(api.value)))
@@ -167,7 +171,13 @@ def interval_lines(found: Parity) -> list[tuple[str, str]]:
     """(name, interval in words)."""
     lines = []
     if found.ratio is not None:
-        name = "agreement" if found.judged.kind == "shadow" else "local of API"
+        name = (
+            "local of API"
+            if found.judged.kind != "shadow"
+            else "won"
+            if found.judged.metric == "judge"
+            else "agreement"
+        )
         lines.append(
             (
                 name,
@@ -232,6 +242,8 @@ LEFT_OUT = {
     "failed": "not answered",
     "too_long": "not compared, an answer was too long",
     "unreadable": "not compared, an answer could not be read",
+    "judge_busy": "not compared, the judge was busy",
+    "judge_failed": "not compared, the judge did not answer",
     "incomparable": "not compared, the reference had nothing of this kind in it",
 }
 

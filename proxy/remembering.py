@@ -11,6 +11,7 @@ cannot be written, is lost, and only counted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -75,6 +76,9 @@ class _Said(Struct):
     streamed: bool
     body: bytes
 
+    def __repr__(self) -> str:  # the default one would print the answer
+        return f"_Said({len(self.body)} bytes)"
+
     def features(self) -> Floats | None:
         """None for what is no prose, or cannot be read."""
         from policies.doubt import doubts
@@ -133,6 +137,9 @@ class Remembering:
         return partial(_Remembering, self)
 
     def start(self) -> None:
+        """Before the first request: what is loaded now holds up none."""
+        with contextlib.suppress(OSError, ValueError):  # the thread says so
+            self._loaded()
         self._thread.start()
 
     def close(self) -> None:

@@ -233,9 +233,10 @@ class Replayer:
 
     def _recorded(self, past: Past, shape: Shape, ruling: Ruling, principal: Principal, steerer: Steerer) -> Recorded:
         record = past.record
+        health = record.health or (principal.tenant or "") in self._clinical  # a ruling over nothing found says no
         known: dict[str, Any] = {
-            "found": kinds_found(Found(kinds_of(record), ruling.health)),
-            "health": ruling.health, "model": record.model, "tenant": principal.tenant or "", "team": principal.team,
+            "found": kinds_found(Found(kinds_of(record), health)),
+            "health": health, "model": record.model, "tenant": principal.tenant or "", "team": principal.team,
             "organisation": principal.organisation, "application": principal.project, "key": principal.name,
             **of_shape(record, shape),
         }  # fmt: skip

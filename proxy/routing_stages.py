@@ -40,8 +40,7 @@ class Stages(Struct, frozen=True):
         second = placed.second == ASKED and self.both is not None and self.joint is not None
         semantics = self.both.second if second and self.both is not None else self.first
         embedding = self.joint if second and self.joint is not None else self.embedding
-        best = semantics.fitted.names.index(placed.best[0][0])
-        return route_contributions(semantics.fitted.head, best, embedding, text)
+        return route_contributions(semantics.fitted, placed, embedding, text)
 
     def live(self, part: SecondStagePart, count: Callable[[str], None] | None = None) -> SecondStage:
         """The second stage for live requests.  One that cannot be had is broken: whoever would have asked it says so."""

@@ -343,7 +343,7 @@ def _pools(found: Report, concurrency: Mapping[str, int | None]) -> Iterable[Fig
 def _parity() -> Figure:
     return Figure(
         "parity", "quality", "quality parity with the API", None, "share",
-        "missing: an experiment; see `experiments:` (a shadow or a split) and `spillway parity`",
+        "missing: shadow comparisons, or a split with feedback; see experiments: and spillway parity",
     )  # fmt: skip
 
 

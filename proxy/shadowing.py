@@ -24,11 +24,12 @@ from engines.catalog import Entry
 from engines.model import Operation, Target
 from policies.experiment import MILLION, number
 from policies.model import Decision
+from policies.signals import last_said
 from proxy.addressing import Addresses
 from proxy.attempts import Attempts, Failure
 from proxy.auth import Principal
 from proxy.choosing import Chooser, facts_of
-from proxy.comparing import NOT_COMPARED, said, score
+from proxy.comparing import FULL, NOT_COMPARED, Said, judge_body, preferred, said, score
 from proxy.config_budgets import EXPERIMENT
 from proxy.drawing import Gate
 from proxy.exchange import Attempt, ClientSink, Exchange, Header
@@ -177,6 +178,7 @@ class Shadow(Struct, frozen=True):
     models: frozenset[str] | None
     gate: Gate
     entry: Entry  # its target alone
+    judge: Entry | None = None  # likewise
 
     @property
     def target(self) -> Target:
@@ -317,7 +319,7 @@ class Shadowing:
         why = await self._sent(copy, copy.decision, shadow.target)
         points = NOT_COMPARED
         if not why and shadow.part.compare is not None:
-            points, why = self._compared(shadow, exchange, tee, sink)
+            points, why = await self._compared(shadow, exchange, tee, sink)
         self._tell(shadow, exchange, why=why, copy=copy.id if copy.attempts else "", points=points)
 
     async def _sent(self, copy: Exchange, decision: Decision, target: Target) -> str:
@@ -358,7 +360,7 @@ class Shadowing:
         copy.verdict, copy.subject = exchange.verdict, exchange.subject
         return copy
 
-    def _compared(self, shadow: Shadow, exchange: Exchange, tee: Tee, sink: Tee) -> tuple[int, str]:
+    async def _compared(self, shadow: Shadow, exchange: Exchange, tee: Tee, sink: Tee) -> tuple[int, str]:
         """(score, why there is none).  The API's answer is the reference; between two of a kind, the client's."""
         assert exchange.surface is not None and shadow.part.compare is not None
         if tee.cut or sink.cut:
@@ -369,11 +371,47 @@ class Shadowing:
             return NOT_COMPARED, "unreadable"
         turned = exchange.attempts[-1].target.boundary == LOCAL and shadow.target.boundary != LOCAL
         reference, other = (copied, clients) if turned else (clients, copied)
+        if shadow.judge is not None:
+            return await self._judged(shadow, shadow.judge, exchange, reference, other)
         points = score(shadow.part.compare, reference, other)
         if self.remember is not None and points != NOT_COMPARED:
             weaker = tee if turned else sink
             self.remember(exchange, dialect, streamed=weaker.streamed, body=weaker.kept)
         return points, "incomparable" if points == NOT_COMPARED else ""
+
+    async def _judged(
+        self, shadow: Shadow, judge: Entry, exchange: Exchange, reference: Said, other: Said
+    ) -> tuple[int, str]:
+        """How a local judge finds the other answer beside the reference: 1000 better, 0 worse; asked in both orders, because
+        judges like what they read first."""
+        question = last_said(exchange.request.body) if exchange.request is not None else ""
+        points = 0
+        for turn, pair in enumerate(((reference, other), (other, reference)), 1):
+            reply, why = await self._asked(shadow, judge, exchange, judge_body(question, *pair, judge.name), turn)
+            found = preferred(reply)
+            if why or found is None:
+                return NOT_COMPARED, why or "unreadable"
+            points += FULL // 4 if not found else FULL // 2 * (found == 3 - turn)
+        return points, ""
+
+    async def _asked(
+        self, shadow: Shadow, judge: Entry, exchange: Exchange, raw: bytes, turn: int
+    ) -> tuple[Said | None, str]:
+        dialect = self._addresses.dialects["openai"]
+        sink = Tee(_Nobody())
+        asking = self._of(shadow, exchange, sink)
+        asking.id = f"{asking.id}-judge-{turn}"
+        asking.surface = Surface(SHADOW, "openai", Operation.CHAT)
+        request = asking.request = dialect.parse(Operation.CHAT, raw, {})
+        verdict, ruling, principal = asking.verdict, asking.ruling, asking.principal
+        assert verdict is not None and ruling is not None and principal is not None
+        decision = self._chooser.decide(facts_of(request, verdict, structure=False), request, ruling, principal, judge)
+        if not decision.ranked or self._crowded(judge.targets[0]):
+            return None, "judge_busy"
+        asking.decision = Decision(decision.ranked, (), f"experiment: {shadow.name}, judge")
+        if await self._sent(asking, asking.decision, judge.targets[0]):
+            return None, "judge_failed"
+        return said(dialect, sink.streamed, sink.kept), ""
 
     def _tell(
         self, shadow: Shadow, exchange: Exchange, *, why: str, copy: str = "", points: int = NOT_COMPARED
@@ -399,7 +437,10 @@ def build_shadows(settings: Settings, target: Callable[[str], Target]) -> list[S
         if part.shadow is not None:
             models = None if part.models is None else frozenset(part.models)
             entry = Entry(f"experiment: {part.name}", (target(part.shadow.to),))
-            found.append(Shadow(part.name, part.shadow, models, Gate(part), entry))
+            judge = None
+            if part.shadow.judge is not None:
+                judge = Entry(f"judge: {part.name}", (target(part.shadow.judge),))
+            found.append(Shadow(part.name, part.shadow, models, Gate(part), entry, judge))
     return found
 
 

@@ -67,6 +67,7 @@ class Steered(Struct, dict=True):
     fault: str = ""  # why the decisions could not be asked
     us: float = 0.0
     preset: str = ""  # the route, where the application itself asked for it
+    scale: str = ""  # what a complexity that was read was calibrated on
 
     @property
     def decision(self) -> str:
@@ -87,6 +88,8 @@ class Steered(Struct, dict=True):
         rows = told(self.signals.read_so_far)[:MOST_TOLD]
         if self.signals.placed is not None:
             rows = (*rows, _seen(self.signals.placed, self.us))
+        if self.scale and "complexity" in self.signals.read_so_far:
+            rows = (*rows, f"scale={self.scale}")
         return (*rows, f"fault={self.fault}") if self.fault else rows
 
 
@@ -137,31 +140,39 @@ class Steering:
         steerers: Mapping[str, Steerer],
         place: Callable[[str], Placed] | None = None,
         complexity: Callable[[str], float | None] | None = None,
+        scale: str = "",
     ) -> None:
         """`place` says what a text is about; a worker's is a `Placing`.  `complexity` gives a text's percentile in the
-        operator's own traffic; None: it is not calibrated."""
+        operator's own traffic; None: it is not calibrated.  `scale` says, for records, what it was calibrated on."""
         self.steerers = steerers
         self.place = place
         self.complexity = complexity
+        self._scale = scale
 
     def close(self) -> None:
         if isinstance(self.place, Placing):
             self.place.close()
 
     async def ask(self, steerer: Steerer, signals: Signals) -> Steered:
-        """What one model's decisions say of a request, at the cost of the deadline at the most."""
+        """What one model's decisions say of a request, at the cost of the deadlines at the most."""
         try:
-            return steerer.steer(signals)
-        except Pending as pending:
-            assert isinstance(self.place, Placing)  # nobody else lets wait
-            began = time.perf_counter_ns()
-            try:
-                signals.give(await self.place.answer(pending))
-            except SignalFailed as failed:
-                return steerer.steered(Choice(None, str(failed)), signals, (time.perf_counter_ns() - began) / 1000)
             steered = steerer.steer(signals)
-            steered.us = (time.perf_counter_ns() - began) / 1000
-            return steered
+        except Pending as pending:
+            steered = await self._later(steerer, signals, pending)
+        if self._scale:
+            steered.scale = self._scale
+        return steered
+
+    async def _later(self, steerer: Steerer, signals: Signals, pending: Pending) -> Steered:
+        assert isinstance(self.place, Placing)  # nobody else lets wait
+        began = time.perf_counter_ns()
+        try:
+            signals.give(await self.place.answer(pending))
+        except SignalFailed as failed:
+            return steerer.steered(Choice(None, str(failed)), signals, (time.perf_counter_ns() - began) / 1000)
+        steered = steerer.steer(signals)
+        steered.us = (time.perf_counter_ns() - began) / 1000
+        return steered
 
 
 def build_steerers(

@@ -90,12 +90,13 @@ class Automaton:
         )
         self._scratches: list[Any] = []
 
-    def find(self, text: str, *, most: int = MAX_SPANS) -> list[Span]:
+    def find(self, text: str, *, most: int = MAX_SPANS, data: bytes | None = None) -> list[Span]:
         """Every identifier of `text`, in order; of overlapping ones of one type, the surest.  Raises `TooMany`.
 
-        `most` of one pattern at the most.
+        `most` of one pattern at the most.  `data`: `text` in UTF-8, where the caller has it.
         """
-        data = text.encode("utf-8", "surrogatepass")
+        if data is None:
+            data = text.encode("utf-8", "surrogatepass")
         search = _Search(self._patterns, self._located, self._wanted, data, most)
         scratch = self._scratches.pop() if self._scratches else hyperscan.Scratch(self._database)
         try:
@@ -104,6 +105,8 @@ class Automaton:
             raise RuntimeError("the automaton did not scan") from None
         finally:
             self._scratches.append(scratch)
+        if not search.spans:
+            return search.spans
         spans = apart(search.spans)
         return spans if len(data) == len(text) else _in_code_points(spans, data)
 

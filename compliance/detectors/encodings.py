@@ -84,6 +84,16 @@ _NOT_HEX = re.compile(r"0x|[^0-9A-Fa-f]")
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
+def escaped(text: str) -> bool:
+    """Does anything in `text` look like an escape, of `escapes` or of `quoted`?"""
+    return (
+        ("%" in text and _PERCENT.search(text) is not None)
+        or ("=" in text and _QUOTED.search(text) is not None)
+        or ("&" in text and _ENTITY.search(text) is not None)
+        or ("\\" in text and _BACKSLASH.search(text) is not None)
+    )
+
+
 def escapes(text: str, _hints: frozenset[str] = frozenset()) -> list[Replacement]:
     """Each escape as the character that it stands for."""
     found: list[Replacement] = []

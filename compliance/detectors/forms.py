@@ -108,16 +108,13 @@ class Forms:
 
     def hints(self, text: str) -> frozenset[str]:
         """The names of the gates that `text` passes: what it may hide.  Escapes need none."""
-        data = text.encode("utf-8", "surrogatepass")
-        seen: set[int] = set()
+        return self._hints(text.encode("utf-8", "surrogatepass"))
 
-        def matched(index: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            if index != _WORDLIKE or (_WORDLIKE not in seen and not data[end - 8 : end].islower()):
-                seen.add(index)
-
+    def _hints(self, data: bytes) -> frozenset[str]:
         scratch = self._scratches.pop() if self._scratches else hyperscan.Scratch(self._database)
+        seen: list[int] = []
         try:
-            self._database.scan(data, match_event_handler=matched, scratch=scratch)
+            self._database.scan(data, match_event_handler=_matched, context=(data, seen), scratch=scratch)
         except hyperscan.error:
             raise RuntimeError("the forms of a text were not determined") from None
         finally:
@@ -125,14 +122,18 @@ class Forms:
         hints = frozenset([self._names[index] for index in seen]) if seen else _NONE
         return hints | _CONTROLS if data.translate(None, ORDINARY) else hints
 
-    def of(self, text: str, parts: Sequence[str] = ()) -> Iterator[Form]:
+    def of(self, text: str, parts: Sequence[str] = (), data: bytes | None = None) -> Sequence[Form] | Iterator[Form]:
         """The forms of `text`, none where it hides nothing.  Raises `TooMany`.
 
         `parts`: the fields that were joined to `text`, one on each line: no number goes on over their borders.
+        `data`: `text` in UTF-8, where the caller has it.
         """
-        hints = self.hints(text)
-        if not hints and text.isascii() and not any([sign in text for sign in "%&\\="]):
-            return
+        hints = self._hints(text.encode("utf-8", "surrogatepass") if data is None else data)
+        if not hints and not encodings.escaped(text) and (text.isascii() or hiding.shows_all(text)):
+            return ()  # no step would find anything
+        return self._forms(text, hints, parts)
+
+    def _forms(self, text: str, hints: frozenset[str], parts: Sequence[str]) -> Iterator[Form]:
         turned = OVERRIDE in text
         for form in self._undone(text, hints, _STEPS, parts):
             turned = turned or OVERRIDE in form.text
@@ -164,6 +165,12 @@ class Forms:
                 yield form
             if form is begun:
                 return
+
+
+def _matched(index: int, _start: int, end: int, _flags: int, context: tuple[bytes, list[int]]) -> None:
+    data, seen = context
+    if index != _WORDLIKE or (_WORDLIKE not in seen and not data[end - 8 : end].islower()):
+        seen.append(index)
 
 
 def _joined_lines(text: str, hints: frozenset[str], form: Form | None, parts: Sequence[str]) -> list[Replacement]:

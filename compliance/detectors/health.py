@@ -299,7 +299,7 @@ class HealthContext:
         shapes += [("code", shape, _STRONG) for shape in _LABELLED_CODES]
         shapes += [("ndc", _NDC, _MEDIUM), ("hcpcs", _HCPCS, _WEAK)]
         self._signals = [(name, points) for name, _, points in shapes]
-        self._checked = {len(shapes): "icd", len(shapes) + 1: "loinc"}
+        self._icd = len(shapes)
         once = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
         flags = [once] * len(shapes) + [hyperscan.HS_FLAG_DOTALL] * 2
         expressions = [shape.encode("ascii") for _, shape, _ in shapes] + [_ICD.encode(), _LOINC.encode()]
@@ -308,32 +308,41 @@ class HealthContext:
 
     def signals(self, text: str) -> dict[str, int]:
         """Which signals stand in `text`, each with its points.  Raises RuntimeError where the pass failed."""
-        data = b"\n%b\n" % text.encode("utf-8", "surrogatepass")  # so that every word has two borders
-        seen: dict[str, int] = {}
-        codes: list[tuple[str, int]] = []
+        return self._signals_in(text.encode("utf-8", "surrogatepass"))
 
-        def matched(index: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            if index < len(self._signals):
-                name, points = self._signals[index]
-                seen[name] = max(points, seen.get(name, 0))
-            elif len(codes) < MAX_CODES:
-                codes.append((self._checked[index], end))
-
+    def _signals_in(self, plain: bytes) -> dict[str, int]:
+        data = b"\n%b\n" % plain  # so that every word has two borders
+        matches: list[int] = []
+        codes: list[tuple[int, int]] = []
         scratch = self._scratches.pop() if self._scratches else hyperscan.Scratch(self._database)
         try:
-            self._database.scan(data, match_event_handler=matched, scratch=scratch)
+            self._database.scan(data, match_event_handler=self._matched, context=(matches, codes), scratch=scratch)
         except hyperscan.error:
             raise RuntimeError("health context was not determined") from None
         finally:
             self._scratches.append(scratch)
-        for kind, end in codes:
+        seen: dict[str, int] = {}
+        for index in matches:
+            name, points = self._signals[index]
+            seen[name] = max(points, seen.get(name, 0))
+        for index, end in codes:
             around = data[max(0, end - 10) : end].decode("ascii", "replace")
-            if kind == "icd" and any(icd10_category(code) for code in _CODE_ICD.findall(around)):
-                seen["icd10"] = _STRONG
-            elif kind == "loinc" and any(loinc(code) for code in _CODE_LOINC.findall(around)):
+            if index == self._icd:
+                if any(icd10_category(code) for code in _CODE_ICD.findall(around)):
+                    seen["icd10"] = _STRONG
+            elif any(loinc(code) for code in _CODE_LOINC.findall(around)):
                 seen["loinc"] = _WEAK
         return seen
 
-    def health_context(self, text: str) -> bool:
-        """Does `text` speak of care, of payment for it, or of claims?"""
-        return sum(self.signals(text).values()) >= ENOUGH
+    def _matched(
+        self, index: int, _start: int, end: int, _flags: int, context: tuple[list[int], list[tuple[int, int]]]
+    ) -> None:
+        if index < self._icd:
+            context[0].append(index)
+        elif len(context[1]) < MAX_CODES:
+            context[1].append((index, end))
+
+    def health_context(self, text: str, data: bytes | None = None) -> bool:
+        """Does `text` speak of care, of payment for it, or of claims?  `data`: it in UTF-8, where the caller has it."""
+        signals = self._signals_in(text.encode("utf-8", "surrogatepass") if data is None else data)
+        return bool(signals) and sum(signals.values()) >= ENOUGH

@@ -42,7 +42,10 @@ class Patterns(Automaton):
     ) -> None:
         super().__init__((*patterns, *custom, *(_HEADERS if patterns is PATTERNS else ())), shelf)
 
-    def find(self, text: str, *, most: int = MAX_SPANS) -> list[Span]:
+    def find(self, text: str, *, most: int = MAX_SPANS, data: bytes | None = None) -> list[Span]:
         """Every identifier of `text`, in order, those in the columns of tables with them."""
-        spans, tables = columns(text, super().find(text, most=most), most)
+        spans = super().find(text, most=most, data=data)
+        if not spans:
+            return spans
+        spans, tables = columns(text, spans, most)
         return apart(spans) if tables else spans

@@ -278,3 +278,6 @@ async def test_a_calibrated_complexity_decides_and_an_uncalibrated_one_matches_n
     assert served == {"calibrated": {"small/smoke-test", "large/smoke-test"}, "not": {"sky/gpt-4o"}}
     told = {row.partition("=")[2] for record in recorded(tmp_path / "not").values() for row in record.signals}
     assert told == {"unknown"}
+    scales = {row for record in recorded(tmp_path / "calibrated").values() for row in record.signals if "scale" in row}
+    (scale,) = scales
+    assert scale.startswith("scale=300 prompts on 20") and scale.endswith("; large from 70")

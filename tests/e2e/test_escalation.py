@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from client import ask, open_stream
 from outcomes_made import made_rows
 from scripted import (
@@ -29,9 +31,10 @@ from scripted import (
 from stack import Running, running
 from typer.testing import CliRunner
 
-from compliance.journal import read
+from compliance.journal import JournalFailed, read
 from compliance.records import Decision, Judged, Outcome, Shadowed
 from proxy.cli import app
+from proxy.held import HeldSink, Reader
 from proxy.synthetic import KINDS, synthetic
 
 PATH = "/v1/chat/completions"
@@ -377,6 +380,56 @@ async def test_law_01_over_many_requests_nothing_planted_leaves(tmp_path: Path) 
     assert {record.why for record in records(tmp_path, Judged)} >= {"boundary", "up", "good"}
 
 
+@pytest.mark.parametrize("on_failure", ["refuse", "keep_local"])
+async def test_law_02_what_cannot_be_recorded_does_not_go_up(on_failure: str, tmp_path: Path) -> None:
+    """The log breaks while the small model's answer is held: nothing is sent, and the operator's word holds."""
+    async with (
+        ScriptedEngine(answering(completion(REFUSES))) as small,
+        ScriptedEngine(answering(completion(BETTER))) as sky,
+    ):
+        whole = config(small.url, "http://127.0.0.1:1", sky.url, to=["sky/gpt-4o"])
+        whole["audit"] = {"dir": str(tmp_path / "audit"), "on_failure": on_failure}
+        async with running(whole, tmp_path) as spillway:
+
+            async def broken(seq: int) -> None:
+                raise JournalFailed("the disk is full")
+
+            spillway.worker.pipeline._attempts._recorder.durable = broken  # type: ignore[method-assign, union-attr]
+            answer = await ask(spillway.port, PATH, chat())
+        assert not chats(sky)
+    if on_failure == "keep_local":
+        assert (answer.status, answer.headers["x-spillway-target"]) == (200, "small/s")
+        assert (judged(tmp_path).why, judged(tmp_path).given) == ("audit_unavailable", 0)
+    else:
+        assert (answer.status, answer.json()["error"]["code"]) == (503, "audit_unavailable")
+        assert outcomes(tmp_path)[0].committed is False
+
+
+async def test_law_03_a_request_that_goes_up_counts_once_and_its_tokens_twice(tmp_path: Path) -> None:
+    """One request a month is allowed, and its second attempt is part of it; tokens are those of both."""
+    async with (
+        ScriptedEngine(answering(completion(REFUSES))) as small,
+        ScriptedEngine(answering(completion(BETTER))) as large,
+    ):
+        whole = config(small.url, large.url)
+        whole["budgets"] = [
+            {"scope": "org", "window": "month", "requests": 1},
+            {"scope": "org", "window": "month", "tokens": 400_000},
+        ]
+        async with running(whole, tmp_path) as spillway:
+            first = await ask(spillway.port, PATH, chat(max_tokens=50))
+            second = await ask(spillway.port, PATH, chat(max_tokens=50))
+    assert (first.status, first.headers["x-spillway-target"]) == (200, "large/l")
+    assert second.status == 429
+    file = tmp_path / "spillway.yaml"
+    file.write_text(
+        yaml.safe_dump({"state": {"dir": str(tmp_path / "state")}, "audit": {"dir": str(tmp_path / "audit")}, **whole})
+    )
+    shown = CliRunner().invoke(app, ["budget", "show", "-c", str(file), "--json"])
+    spent = {row["unit"]: (row["spent"], row["held"]) for row in json.loads(shown.stdout)}
+    assert spent == {"requests": (1, 0), "tokens": (18, 0)}
+
+
 # --- faults further up --------------------------------------------------------------------------------------
 
 
@@ -469,6 +522,41 @@ async def test_a_busy_upper_one_is_not_waited_for(tmp_path: Path) -> None:
     assert judged(tmp_path).why == "saturated"
 
 
+async def test_one_that_is_busy_when_the_request_comes_may_be_free_when_its_answer_is_read(tmp_path: Path) -> None:
+    """The other one may never be asked, as its prompt must stay: still the answer is held, since the large engine may."""
+    free, high = asyncio.Event(), Waits()
+
+    async def low(received: Received, play: Play) -> None:
+        await free.wait()
+        await answering(completion(REFUSES))(received, play)
+
+    async def upper(received: Received, play: Play) -> bool | None:
+        return await (answering(completion(BETTER)) if free.is_set() else high)(received, play)
+
+    async with (
+        ScriptedEngine(low) as small,
+        ScriptedEngine(upper) as large,
+        ScriptedEngine(answering(completion())) as sky,
+    ):
+        whole = config(small.url, large.url, sky.url, to=["sky/gpt-4o", "large/l"])
+        whole["engines"]["large"]["concurrency"] = 1
+        whole["models"]["direct"] = ["large/l"]
+        async with running(whole, tmp_path) as spillway:
+            busy = await open_stream(spillway.port, PATH, chat(model="direct"))
+            while not chats(large):
+                await asyncio.sleep(0.005)
+            asked = asyncio.create_task(ask(spillway.port, PATH, chat(f"my ssn is {SSN}")))
+            while not chats(small):
+                await asyncio.sleep(0.005)
+            busy.close()
+            await asyncio.wait_for(high.left.wait(), 5)
+            await _until(lambda: not spillway.worker.fleet["large"].in_flight, spillway)
+            free.set()
+            answer = await asked
+        assert not chats(sky)
+    assert (answer.status, answer.headers["x-spillway-target"]) == (200, "large/l")
+
+
 # --- faults below -------------------------------------------------------------------------------------------
 
 
@@ -512,7 +600,9 @@ async def test_what_is_larger_than_is_held_goes_out_unread(stream: bool, tmp_pat
     assert REFUSES in (words(answer.body) if stream else answer.body.decode())
     if stream:
         assert answer.body.rstrip().endswith(b"[DONE]") and words(answer.body).count("word ") == 400
-    assert (judged(tmp_path).why, judged(tmp_path).given) == ("too_large", 0)
+    record = judged(tmp_path)
+    assert (record.why, record.attempt, record.given, record.target) == ("too_large", 0, 0, "small/s")
+    assert 2000 < record.held <= len(answer.body)
 
 
 async def test_a_slow_answer_is_streamed_from_the_deadline_on(tmp_path: Path) -> None:
@@ -535,6 +625,27 @@ async def test_a_slow_answer_is_streamed_from_the_deadline_on(tmp_path: Path) ->
             await spillway.settled()
     assert judged(tmp_path).why == "late"
     assert outcomes(tmp_path)[0].committed
+
+
+@pytest.mark.parametrize("text", [SURE, REFUSES])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_law_10_what_was_held_is_gone_when_the_request_is(text: str, stream: bool, tmp_path: Path) -> None:
+    """Not only when the collector comes: a held answer may be large."""
+    low = streaming(chat_chunks([text])) if stream else answering(completion(text))
+    high = streaming(chat_chunks([BETTER])) if stream else answering(completion(BETTER))
+    async with ScriptedEngine(low) as small, ScriptedEngine(high) as large:
+        async with running(config(small.url, large.url), tmp_path) as spillway:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(4):
+                    assert (await ask(spillway.port, PATH, chat(stream=stream))).status == 200
+                await spillway.settled()
+                await asyncio.sleep(0.1)  # the engines' connections have been given back
+                left = [one for one in gc.get_objects() if type(one) in (HeldSink, Reader)]
+            finally:
+                gc.enable()
+    assert len(left) <= 1  # of the connection that was used last
 
 
 # --- clients that leave -------------------------------------------------------------------------------------
@@ -572,7 +683,7 @@ async def test_law_09_a_client_that_leaves_while_somebody_is_asked_further_up(tm
     ended = outcomes(tmp_path)
     assert (ended[0].ending, ended[0].committed) == ("completed", False)
     assert (ended[1].ending, ended[1].committed) == ("abandoned", False)
-    assert judged(tmp_path).given == -1
+    assert (judged(tmp_path).given, judged(tmp_path).why, judged(tmp_path).up) == (-1, "up", "large/l")
 
 
 async def _until(holds: Any, spillway: Running) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from compliance.journal import read, slots
 from compliance.records import Assigned, Decision, Outcome, Shadowed
+from proxy import experiment_checks
 from proxy.cli import app
 from proxy.projections.ledger import Ledger
 
@@ -262,6 +264,45 @@ async def test_a_failed_copy_is_nobodys_failure(tmp_path: Path) -> None:
     assert (told.why, told.score, bool(told.copy)) == ("failed", -1, True)
 
 
+def _judge(likes: str) -> Any:
+    """A judge that prefers the answer in which a word stands, wherever it is shown; without a word, the first."""
+
+    async def script(received: Received, play: Play) -> None:
+        shown = received.json()["messages"][-1]["content"]
+        first, _, second = shown.partition("ANSWER 1")[2].partition("ANSWER 2")
+        word = "same" if likes == "same" else "1" if not likes or likes in first else "2" if likes in second else "hm"
+        await answering(completion(f"Answer: {word}."))(received, play)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("likes", "points", "why"), [("gpu", 1000, ""), ("sky", 0, ""), ("same", 500, ""), ("", 500, ""), ("moon", -1, "unreadable")]
+)  # fmt: skip
+async def test_a_local_judge_is_asked_in_both_orders(likes: str, points: int, why: str, tmp_path: Path) -> None:
+    """A judge that always likes what it reads first says nothing."""
+    async with (
+        ScriptedEngine(answering(completion("gpu says"))) as local,
+        ScriptedEngine(answering(completion("sky says"))) as cloud,
+        ScriptedEngine(_judge(likes)) as judge,
+    ):
+        whole = config(local.url, cloud.url, shadow(compare="judge", judge="bench/j"))
+        whole["engines"]["bench"] = {"kind": "llama.cpp", "replicas": [judge.url], "models": {"j": {}}}
+        async with running(whole, tmp_path) as spillway:
+            await post(spillway.port, chat("which is it?"))
+            await quiet(spillway)
+        assert len(judge.requests) == (2 if points >= 0 else 1)
+        assert "which is it?" in judge.requests[0].json()["messages"][-1]["content"]
+        assert judge.requests[0].json()["model"] == "j"
+        assert len(cloud.requests) == 1
+    (told,) = records(tmp_path, Shadowed)
+    assert (told.score, told.why, told.how) == (points, why, "judge" if points >= 0 else "")
+    asked = [record for record in records(tmp_path, Decision) if record.target == "bench/j"]
+    assert {record.project for record in asked} == {"experiment:try-local"}
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"says" not in kept and b"which is it" not in kept
+
+
 # --- split -------------------------------------------------------------------------------------------------
 
 
@@ -405,6 +446,62 @@ async def test_two_processes_split_alike_and_a_killed_one_loses_no_draw(tmp_path
     rows = ledger.trials()["assigned"]
     ledger.close()
     assert {row[1] for row in rows} == drawn.keys()
+
+
+# --- both, under rules that nobody thought about ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_law_01_whatever_the_rules_say_holds_for_copies_and_arms(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random rules over random prompts; every request for `small` is copied to the cloud, most for gpt-4o are split to it."""
+    monkeypatch.setattr(experiment_checks, "MOST_ABROAD", 1.0)
+    dice = random.Random(seed)
+    actions = {kind: dice.choice(["allow", "keep_local", "block", "redact", ""]) for kind in ("ssn", "card", "email")}
+    rules = [{"name": kind, "when": {"found": [kind]}, "action": action} for kind, action in actions.items() if action]
+    dice.shuffle(rules)
+    up = {
+        "name": "up",
+        "models": ["small"],
+        "shadow": {"to": "sky/gpt-4o", "share": "100%", "cap": "$1000", "running": 64},
+    }
+    arms = split(phases=["20%"], by=dice.choice(["request", "user"]))
+    bound: list[bytes] = []  # must never be seen outside
+    free = 0
+    async with ScriptedEngine(answering(completion())) as local, ScriptedEngine(answering(completion())) as cloud:
+        whole = config(local.url, cloud.url, up, arms, compliance={"rules": rules, "scan": "needed"})
+        async with running(whole, tmp_path) as spillway:
+            for number in range(40):
+                kinds = dice.sample(["ssn", "card", "email"], dice.randrange(3))
+                planted = {kind: _planted(kind, seed * 100 + number) for kind in kinds}
+                text = f"please write to them about {' and '.join(f'{kind} {value}' for kind, value in planted.items()) or 'it'}"
+                wanted = {kind: actions[kind] or _DEFAULTS[kind] for kind in kinds}
+                stays = any(action in ("keep_local", "block") for action in wanted.values())
+                hidden = [kind for kind in kinds if stays or wanted[kind] == "redact"]
+                bound += [planted[kind].encode() for kind in hidden]
+                free += not stays
+                await post(spillway.port, chat(text, model=dice.choice(["small", "gpt-4o"]), user=f"u{number % 7}"))
+            await quiet(spillway)
+        assert not [value for value in bound if value in cloud.raw]
+        assert len(cloud.requests) > 0 or free == 0
+    told = records(tmp_path, Shadowed)
+    assert {record.request for record in told if record.copy} <= {r.request for r in records(tmp_path, Decision)}
+    assert all(bool(record.copy) == (record.why == "") for record in told)
+
+
+_DEFAULTS = {"ssn": "keep_local", "card": "keep_local", "email": "allow"}
+"""What holds where no rule is about it: numbers that were issued to somebody stay."""
+
+
+def _planted(kind: str, number: int) -> str:
+    if kind == "ssn":
+        return f"{100 + number % 500:03}-{10 + number % 80:02}-{1000 + number:04}"
+    if kind == "email":
+        return f"person{number}@example-clinic.org"
+    body = f"411111{number:09}"
+    total = sum(sum(divmod(int(digit) * (2 - place % 2), 10)) for place, digit in enumerate(body))
+    return f"{body}{-total % 10}"
 
 
 # --- the report over real traffic --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 from captures import everything
 from client import ask
 from scripted import ScriptedEngine, answering, chat_chunks, completion
-from stack import Running, running, settings_from
+from stack import Running, command, running, settings_from
 from typer.testing import CliRunner
 
 from compliance.journal import read
@@ -130,8 +130,13 @@ async def test_an_erasure_takes_them_with_every_copy(tmp_path: Path) -> None:
         json.dumps({**whole, "state": {"dir": str(tmp_path / "state")}, "audit": {"dir": str(tmp_path / "audit")}})
     )
     sealed = blobs(tmp_path)
+    look = CliRunner().invoke(
+        app, ["audit", "erase", "--subject", "p-1", "--reason", "asked", "--dry-run", "--json", "-c", str(file)]
+    )
+    assert json.loads(look.stdout) == {"attempts": 0, "features": 1, "maps": 0, "hold": None}
     run = CliRunner().invoke(app, ["audit", "erase", "--subject", "p-1", "--reason", "asked", "-c", str(file)])
     assert run.exit_code == 0, run.output
+    assert "the numbers of 1 text" in run.stdout
     assert kept(tmp_path, whole, hers) is None and kept(tmp_path, whole, his) is not None
     raw = everything(tmp_path)
     assert [blob in raw for request, blob in sealed.items() if request == hers] == [False]
@@ -160,9 +165,7 @@ async def test_a_hold_blocks_the_erasure(tmp_path: Path) -> None:
         app, ["audit", "hold", "add", "--tenant", "clinic", "--reason", "case", "-c", str(file)]
     )
     assert placed.exit_code == 0, placed.output
-    run = CliRunner().invoke(
-        app, ["audit", "erase", "--tenant", "clinic", "--reason", "asked", "-c", str(file)]
-    )
+    run = CliRunner().invoke(app, ["audit", "erase", "--tenant", "clinic", "--reason", "asked", "-c", str(file)])
     assert run.exit_code == 1
     assert kept(tmp_path, whole, request) is not None
 
@@ -182,6 +185,22 @@ async def test_what_is_older_than_it_is_kept_goes_and_so_does_what_is_too_much(t
         remembering._purge()
         assert vault.newest(1000) == []
     assert kept(tmp_path, whole, first) is None
+
+
+async def test_workers_share_the_store(tmp_path: Path) -> None:
+    async with ScriptedEngine(answering(completion())) as engine:
+        whole = config(engine.url)
+        with command({**whole, "listen": {"workers": 2}}, tmp_path) as served:
+            bodies = [{"model": "m", "messages": [{"role": "user", "content": f"{TEXT} {n}"}]} for n in range(60)]
+            key = {"authorization": "Bearer spw_ward"}
+            answers = await asyncio.gather(*[ask(served.port, PATH, body, key) for body in bodies])
+            assert served.stop() == 0
+    requests = {answer.headers["x-spillway-request-id"] for answer in answers}
+    vault = open_features(settings_from(whole, tmp_path))
+    assert (
+        set(vault.newest(1000)) == requests and len({request[:12] for request in requests}) == 2
+    )  # ids of two workers
+    vault.close()
 
 
 async def test_a_store_that_cannot_be_written_costs_no_request(

@@ -115,6 +115,69 @@ def test_the_policy_in_force_changes_nothing(bench: Bench) -> None:
     assert ("policy replay", 24) in [(look.command, look.found) for look in looks]
 
 
+ROUTES = [
+    {
+        "name": name,
+        "description": f"questions about {name}",
+        "utterances": [f"{word} {name} {n}" for n, word in enumerate(("my", "the", "a", "some", "any"))],
+    }
+    for name in ("gardens", "engines")
+]
+POLICIES: list[dict[str, Any]] = [
+    {  # what is read of the text: routes, words, languages, expressions, and what is found
+        "routes": ROUTES,
+        "decisions": [
+            {"name": "words", "when": {"keywords": ["flowers"], "not": {"health": True}}, "use": ["sky/gpt-4o"]},
+            {"name": "routes", "when": {"route": "engines", "probability": {"over": 0.2}}, "use": ["home/big"]},
+            {"name": "english", "when": {"language": "en", "messages": {"at_most": 1}}, "use": ["sky/gpt-4o", "home/small"]},
+            {"name": "found", "when": {"expr": '"ssn" in found || "code" in structure'}, "use": ["home/big"], "otherwise": "refuse"},
+        ],
+        "routing": {"default": ["home/small"]},
+    },
+    {  # size, and rules that redact, keep and speak of contracts
+        "models": {"auto": {"route": {"small": ["home/small"], "large": ["sky/gpt-4o", "home/big"], "long_at": 60}}, "gpt-4o": ["sky/gpt-4o"]},
+        "decisions": [],
+        "compliance": {"rules": [
+            {"name": "hide", "when": {"found": ["ssn"], "target": {"contract": "baa"}}, "action": "redact"},
+            {"name": "lab", "when": {"cel": 'tenant == "lab" && health'}, "action": "block"},
+            {"name": "people", "when": {"found": ["name"]}, "action": "keep_local"},
+        ]},
+    },
+    {  # a tenant whose every request is under health context, and embeddings of identifiers that are redacted
+        "decisions": [
+            {"name": "tagged", "when": {"health": True, "found": "pii"}, "use": ["sky/gpt-4o", "home/big"]},
+            {"name": "phi", "when": {"found": "phi"}, "use": ["home/big"]},
+            {"name": "who", "when": {"any": [{"tenant": "lab"}, {"structure": ["tools", "json"]}]}, "use": ["other/x"]},
+        ],
+        "compliance": {"tenants": {"clinic": {"context": "health"}}, "rules": [
+            {"name": "hide", "when": {"found": ["pii"], "target": {"contract": "baa"}}, "action": "redact"},
+        ]},
+    },
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["read", "ruled", "tagged"])
+async def test_law_12_whatever_the_policy_its_own_replay_changes_nothing(
+    policy: dict[str, Any], tmp_path: Path
+) -> None:
+    texts = [*TEXTS.values(), "my engines", "Wie geht es den Blumen heute?", "my ssn is 123-45-6789", "x" * 3000]
+    async with ScriptedEngine(answering(completion())) as home, ScriptedEngine(answering(completion())) as sky:
+        whole = config(home.url, sky.url, **policy)
+        made = Bench(tmp_path, whole)
+        statuses = []
+        async with running(whole, tmp_path) as spillway:
+            for text in texts:
+                for model in ("auto", "gpt-4o"):
+                    for key in KEYS:
+                        statuses.append((await made.say(spillway, text, model, key)).status)
+    code, row = made.replay()
+    assert (code, row["requests"], row["replayed"], row["moved"]) == (0, len(statuses), len(statuses), 0), row
+    assert row["decisions"] == [] and row["before"] == row["after"]
+    assert row["before"]["refused"] == len([status for status in statuses if status != 200])
+    assert row["before"]["cloud"] and row["before"]["local"]
+    assert not any(row["egress"].values())
+
+
 def test_a_moved_threshold_shows_exactly_what_moves(bench: Bench) -> None:
     """Under `over: 3`, plain requests leave as well: two keys, one model; what is found stays where it was."""
     decisions = [DECISIONS[0], {**DECISIONS[1], "when": {"tokens": {"over": 3}}}, DECISIONS[2]]

@@ -26,6 +26,7 @@ import psutil
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
 
 import routing_complexity  # noqa: E402
+import routing_domains  # noqa: E402
 import routing_stages  # noqa: E402
 
 from policies.embedding import split  # noqa: E402
@@ -60,13 +61,13 @@ def routes_of(rows: Rows) -> list[Route]:
     return [Route(label, label.replace("_", " "), tuple(texts)) for label, texts in sorted(said.items())]
 
 
-def fitted(rows: Rows) -> Semantics:
-    """The first stage, learnt from these rows."""
+def fitted(routes: list[Route]) -> Semantics:
+    """The first stage of these routes."""
     embedding, _ = load_embedding()
-    return Semantics(learn(routes_of(rows), embedding), embedding)
+    return Semantics(learn(routes, embedding), embedding)
 
 
-def cascade(first: Semantics, rows: Rows) -> Cascade | None:
+def cascade(first: Semantics, routes: list[Route]) -> Cascade | None:
     """Both stages; None where the second is not installed."""
     static, _ = load_embedding()
     try:
@@ -75,7 +76,7 @@ def cascade(first: Semantics, rows: Rows) -> Cascade | None:
         print(why, file=sys.stderr)
         return None
     joint = JointEmbedding(static, deep)
-    return Cascade(first, Semantics(learn(routes_of(rows), joint), joint))
+    return Cascade(first, Semantics(learn(routes, joint), joint))
 
 
 def unseen(asked: Rows, learnt: Rows) -> Rows:
@@ -93,11 +94,11 @@ def clinc() -> Iterator[dict[str, Any]]:
     """Learnt from the training rows, asked the validation rows; nothing out of scope is learnt from."""
     rows = rows_of("clinc150")
     learnt = [row for row in rows if row["split"] == "train" and row["label"] != "oos"]
-    semantics = fitted(learnt)
+    semantics = fitted(routes_of(learnt))
     inside = unseen([row for row in rows if row["split"] == "val" and row["label"] != "oos"], learnt)
     outside = [row for row in rows if row["label"] == "oos"]
     yield from judged("CLINC150, first stage", semantics.place, inside, outside, "93.0")
-    if (both := cascade(semantics, learnt)) is not None:
+    if (both := cascade(semantics, routes_of(learnt))) is not None:
         yield from judged("CLINC150, cascade", both.place, inside, outside, "95.0")
         share = 100 * float(np.mean([both.unsure(semantics.place(row["text"])) for row in inside]))
         yield line("CLINC150, cascade: asked of the second stage", share, "<= 25", "%")
@@ -158,14 +159,32 @@ def banking() -> Iterator[dict[str, Any]]:
     for fold in range(5):
         learnt = [row for at, row in enumerate(rows) if at % 5 != fold]
         asked = unseen([row for at, row in enumerate(rows) if at % 5 == fold], learnt)
-        semantics = fitted(learnt)
+        semantics = fitted(routes_of(learnt))
         hits.append((right([semantics.place(row["text"]) for row in asked], asked), len(asked)))
-        if fold == 0 and (stages := cascade(semantics, learnt)) is not None:
+        if fold == 0 and (stages := cascade(semantics, routes_of(learnt))) is not None:
             both = right([stages.place(row["text"]) for row in asked], asked), hits[0][0]
     value = sum(share * count for share, count in hits) / sum(count for _, count in hits)
     yield line("Banking77, first stage, five-fold", value, ">= 92.5", "%", beside)
     if both is not None:
         yield line(f"Banking77, cascade, one fold (first stage there {both[1]:.1f})", both[0], ">= 93.5", "%", beside)
+
+
+def domains() -> Iterator[dict[str, Any]]:
+    """vLLM Semantic Router's cases: in the first stage, in the cascade as it is by default, and where all ask the second."""
+    routes, cases = routing_domains.domains(DATA)
+    asked: Rows = [{"text": text, "label": label} for text, label in cases]
+    first = fitted(routes)
+    alone = [first.place(row["text"]) for row in asked]
+    beside = f"{len(asked)} cases; {sum(len(route.utterances) for route in routes):,} exam questions learnt, none of them a case"
+    yield line("vLLM-SR's domain cases, first stage", right(alone, asked), ">= 82", "%", beside)
+    if (both := cascade(first, routes)) is None:
+        return
+    again = [both.again(row["text"], placed) for row, placed in zip(asked, alone, strict=True)]
+    unsure = [both.unsure(placed) for placed in alone]
+    placed = [new if doubted else old for new, old, doubted in zip(again, alone, unsure, strict=True)]
+    beside = f"{100 * float(np.mean(unsure)):.0f} % asked the second stage"
+    yield line("vLLM-SR's domain cases, cascade", right(placed, asked), ">= 82", "%", beside)
+    yield line("vLLM-SR's domain cases, all asked of the second stage", right(again, asked), ">= 82", "%", "`share: 1`")
 
 
 def complexity() -> Iterator[dict[str, Any]]:
@@ -188,7 +207,7 @@ def speed() -> Iterator[dict[str, Any]]:
     began = time.perf_counter()
     load_embedding()
     yield line("embedding, load", time.perf_counter() - began, "<= 1", "s")
-    semantics = fitted([row for at, row in enumerate(rows) if at % 100 < 10])
+    semantics = fitted(routes_of([row for at, row in enumerate(rows) if at % 100 < 10]))
     held = (psutil.Process().memory_info().rss - before) / 1e6
     texts = [row["text"] for row in rows[:3000]]
     p50, p99 = spent(semantics.place, texts)
@@ -219,7 +238,7 @@ def spent(call: Callable[[str], object], texts: Sequence[str]) -> tuple[float, f
     return min(rounds)
 
 
-PARTS = {"speed": speed, "complexity": complexity, "clinc": clinc, "banking": banking}
+PARTS = {"speed": speed, "complexity": complexity, "clinc": clinc, "banking": banking, "domains": domains}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The contributions of a text's words add up to the score, exactly."""
+"""The contributions of a text's words add up to the score by which it was placed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from policies.contributions import BASE, REST, SENTENCE, route_contributions
+from policies.contributions import BASE, DESCRIPTION, REST, SENTENCE, Wordwise, route_contributions
 from policies.embedding import Floats, Integers, StaticEmbedding
-from policies.semantic import Fitted, Route, learn
+from policies.linear import softmax
+from policies.semantic import NEAR, Fitted, Placed, Route, Semantics, learn
 from proxy.routing_models import load_embedding
 
 ROUTES = [
@@ -29,28 +30,51 @@ def fitted() -> tuple[Fitted, StaticEmbedding]:
     return learn(ROUTES, embedding), embedding
 
 
+def chances(found: Fitted, placed: Placed, embedding: Wordwise, text: str) -> dict[str, float]:
+    """The routes' probabilities, of the sums of their contributions alone."""
+    sums = [
+        sum([amount for _, amount in route_contributions(found, placed, embedding, text, route)])
+        for route in range(len(found.names))
+    ]
+    return dict(
+        zip(found.names, softmax(np.float32(found.sharpness) * np.array(sums, np.float32)).tolist(), strict=True)
+    )
+
+
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("route", [0, 1])
-def test_they_add_up_and_the_largest_stand_first(text: str, route: int) -> None:
+def test_they_add_up_to_what_the_text_was_placed_by_and_the_largest_stand_first(text: str) -> None:
     found, embedding = fitted()
-    parts = route_contributions(found.head, route, embedding, text)
-    score = float(found.head.scores(embedding.read(text))[route])
-    assert sum([amount for _, amount in parts]) == pytest.approx(score, abs=1e-4)
+    placed = Semantics(found, embedding).place(text)
+    assert chances(found, placed, embedding, text) == pytest.approx(dict(placed.best), abs=2e-4)
+    parts = route_contributions(found, placed, embedding, text)
     assert [abs(amount) for _, amount in parts] == sorted([abs(amount) for _, amount in parts], reverse=True)
     assert REST not in dict(parts)  # every part has a name
 
 
 def test_the_words_that_matter_weigh_most() -> None:
     found, embedding = fitted()
-    parts = route_contributions(found.head, 0, embedding, "I lost my card in the rain")
-    named = dict(parts)
+    placed = Semantics(found, embedding).place("I lost my card in the rain")
+    named = dict(route_contributions(found, placed, embedding, "I lost my card in the rain", 0))
     assert named["card"] > 0 > named["rain"]
     assert {"lost my", "my card"} <= set(named)
     assert max(named, key=lambda name: abs(named[name])) in ("card", "my card", "lost", BASE)
 
 
+def test_a_text_like_no_utterance_is_also_placed_by_what_the_routes_describe() -> None:
+    found, embedding = fitted()
+    text = "snowfall expected"
+    placed = Semantics(found, embedding).place(text)
+    near = DESCRIPTION in dict(route_contributions(found, placed, embedding, text))
+    assert near is (placed.nearest[2] < NEAR)
+    assert DESCRIPTION not in dict(
+        route_contributions(found, Semantics(found, embedding).place("block my card"), embedding, "block my card")
+    )
+
+
 class Longer:
     """An embedding with more behind the words, as the second stage's is."""
+
+    says = 1.0
 
     def __init__(self, first: StaticEmbedding) -> None:
         self._first = first
@@ -65,8 +89,9 @@ class Longer:
 
 def test_what_no_word_adds_is_the_sentence_s() -> None:
     embedding = Longer(fitted()[1])
-    head = learn(ROUTES, embedding).head
+    found = learn(ROUTES, embedding)
     for text in TEXTS:
-        parts = dict(route_contributions(head, 1, embedding, text))
-        assert sum(parts.values()) == pytest.approx(float(head.scores(embedding.read(text))[1]), abs=1e-4)
+        placed = Semantics(found, embedding).place(text)
+        assert chances(found, placed, embedding, text) == pytest.approx(dict(placed.best), abs=2e-4)
+        parts = dict(route_contributions(found, placed, embedding, text))
         assert SENTENCE in parts and REST not in parts

@@ -2,12 +2,12 @@
 
 from functools import cache
 
-import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from policies.embedding import StaticEmbedding
 from policies.overlap import doubts
-from policies.semantic import BY_DESCRIPTION, Route, Semantics, blend, learn
+from policies.semantic import FAR, NEAR, Route, Semantics, described, learn, phrases_of, unlike
 from proxy.routing_models import load_embedding
 
 CARDS = Route(
@@ -91,7 +91,7 @@ def test_held_out_examples_are_counted_and_mostly_right() -> None:
 
 def test_a_route_s_own_threshold_stands_for_the_scope() -> None:
     strict = [Route(r.name, r.description, r.utterances, threshold=0.999999) for r in ROUTES]
-    found = Semantics(learn(strict, embedding()), embedding()).place("will it rain in London this weekend")
+    found = Semantics(learn(strict, embedding()), embedding()).place("how cold is a glacier")
     assert found.best[0][0] == "weather" and found.route is None
 
 
@@ -112,11 +112,30 @@ def test_a_route_without_utterances_is_known_by_its_description() -> None:
 
 
 def test_descriptions_speak_of_texts_unlike_every_utterance_only() -> None:
-    scores, described = np.array([1, -1], np.float32), np.array([0.0, 0.9], np.float32)
-    near = blend(scores, described, 0.9, 3.0)
-    far = blend(scores, described, 0.1, 3.0)
-    assert near[0] > 0.99
-    assert far[1] == pytest.approx(BY_DESCRIPTION, abs=0.01)
+    assert unlike(NEAR) == unlike(1.0) == 0
+    assert unlike(FAR) == unlike(-1.0) == 1
+    assert 0 < unlike((NEAR + FAR) / 2) < 1
+    utterance = CARDS.utterances[0]
+    loud = replace(placed().fitted, says=1000.0)  # were descriptions asked, no score could stand against them
+    for text in (utterance, WEATHER.utterances[3]):
+        assert Semantics(loud, embedding()).place(text).best == placed().place(text).best
+    unheard = Semantics(replace(loud, says=0.0), embedding()).place("ingredients")
+    assert Semantics(loud, embedding()).place("ingredients").probability > unheard.probability
+
+
+def test_a_description_is_read_by_what_it_lists() -> None:
+    assert phrases_of("cooking, ingredients and recipes") == ["cooking", "ingredients", "recipes"]
+    assert phrases_of("sand or Orders AND andante") == ["sand", "Orders", "andante"]
+    assert phrases_of("") == [""] and phrases_of(".,") == [".,"]
+    assert len(phrases_of(", ".join(map(str, range(100))))) == 16
+
+
+def test_a_text_is_as_like_a_description_as_the_phrase_most_like_it() -> None:
+    fitted = placed().fitted
+    assert fitted.phrases.tolist() == [0, 3, 7]
+    assert len(fitted.descriptions) == 10
+    vector = embedding().read("recipes")[0]
+    assert described(fitted.descriptions, fitted.phrases, vector)[2] == pytest.approx(1, abs=1e-5)
 
 
 def test_the_order_of_routes_changes_nothing_that_matters() -> None:

@@ -278,6 +278,7 @@ def test_an_erasure_says_what_it_came_to_and_a_hold_blocks_it(here: Path) -> Non
         "keys": 1,
         "records": 2,
         "captures": 6,
+        "features": 0,
         "maps": 1,
     }
     assert [(row.value, row.state, row.hold) for row in control_records(here / "audit", ["erased"])] == [
@@ -306,7 +307,10 @@ def test_a_line_that_somebody_wrote_into_the_log_releases_no_hold_and_approves_n
     (segment,) = (here / "audit" / "cli").glob("segment-*.jsonl")
     before = segment.read_bytes()
     placed = json.loads(before.splitlines()[-1])
-    forged = {name: value for name, value in placed.items() if name != "seq_mac"} | {"change": "released", "seq": placed["seq"] + 1}
+    forged = {name: value for name, value in placed.items() if name != "seq_mac"} | {
+        "change": "released",
+        "seq": placed["seq"] + 1,
+    }
 
     def appended(row: dict[str, Any]) -> None:
         with open(segment, "ab") as file:
@@ -316,7 +320,10 @@ def test_a_line_that_somebody_wrote_into_the_log_releases_no_hold_and_approves_n
     key = load_key(here / "audit" / "key")
     assert [one.id for one in holds_in_force(here / "audit", key)] == [hold]
     assert [row["id"] for row in json.loads(spillway("audit", "hold", "list", "--json").stdout)] == [hold]
-    appended(json.loads(segment.read_bytes().splitlines()[-1]) | {"change": "released", "kind": "hold", "seq": 99, "hold": hold})
+    appended(
+        json.loads(segment.read_bytes().splitlines()[-1])
+        | {"change": "released", "kind": "hold", "seq": 99, "hold": hold}
+    )
     assert hold in spillway("audit", "erase", "--tenant", "clinic", *REASON, "--dry-run", code=1).stderr
     assert hold in spillway("audit", "erase", "--tenant", "clinic", *REASON, code=1).stderr
     assert [slot.problem for slot in verify_directory(here / "audit").slots] == [None]

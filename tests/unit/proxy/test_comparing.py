@@ -8,7 +8,7 @@ import pytest
 from scripted import chat_chunks, completion, message, message_events
 
 from engines import anthropic, openai
-from proxy.comparing import NOT_COMPARED, Said, said, score
+from proxy.comparing import LONGEST_JUDGED, NOT_COMPARED, Said, judge_body, preferred, said, score
 
 
 def test_what_was_said_is_read_back_in_every_form() -> None:
@@ -51,6 +51,22 @@ def test_scores_of_tool_calls() -> None:
     assert score("exact", one, Said("", two.calls)) == 1000
     assert score("json", one, Said("", (("find", '{"a": 1, "b": 2}'),))) == 666
     assert score("json", one, Said("I cannot")) == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [("1", 1), ("Answer 2 is better", 2), ("same", 0), ("It is a tie.", 0), ("Two", 2), ("**1**", 1), ("neither", None), ("", None),
+     ("12", None)],
+)  # fmt: skip
+def test_what_a_judge_prefers(reply: str, found: int | None) -> None:
+    assert preferred(Said(reply)) == found
+    assert preferred(None) is None
+
+
+def test_what_a_judge_reads_is_bounded() -> None:
+    body = json.loads(judge_body("q" * 100_000, Said("a" * 100_000), Said("b", (("look", "{}"),)), "gpu/j"))
+    assert len(body["messages"][1]["content"]) < 2 * LONGEST_JUDGED + 500
+    assert "[calls look with {}]" in body["messages"][1]["content"]
 
 
 def test_a_nested_bomb_is_no_trouble() -> None:

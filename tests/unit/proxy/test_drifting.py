@@ -113,12 +113,24 @@ def test_what_stands_is_read_by_others_and_only_of_the_scorer_in_use(tmp_path: P
     traffic.recent.extend(UNLIKE)
     watch(tmp_path, "slot-0", traffic, None, [7.0]).look()
     (tmp_path / "drift" / "slot-1.json").write_text("no json")
-    found = standings(tmp_path)
+    found = standings(tmp_path, now=1000.0)
     assert list(found) == ["slot-0"] and found["slot-0"]["alarm"] and found["slot-0"]["at"] == 7
-    assert standings(tmp_path, "another day") == {} and list(standings(tmp_path, origin().made)) == ["slot-0"]
+    assert standings(tmp_path, "another day", now=1000.0) == {}
+    assert list(standings(tmp_path, origin().made, now=1000.0)) == ["slot-0"]
+    assert standings(tmp_path, now=4000.0) == {}  # that worker is gone
     assert "no longer like its calibration of 2026-02-03" in words(found["slot-0"])
     assert "100 % of it would ask" in words(found["slot-0"])
     assert words({"index": None, "seen": 3}) == "too few prompts to say (3)"
+
+
+def test_a_worker_of_quiet_traffic_says_that_it_is_there(tmp_path: Path) -> None:
+    now = [100.0]
+    one = watch(tmp_path, "slot-0", Traffic(), None, now)
+    one.look()
+    for later in (500.0, 800.0, 5000.0):
+        now[0] = later
+        one.look()
+    assert standings(tmp_path, now=5001.0)["slot-0"]["at"] == 5000
 
 
 def test_the_message_holds_numbers_and_names_alone(tmp_path: Path) -> None:

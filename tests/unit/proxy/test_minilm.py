@@ -35,7 +35,7 @@ def test_sentences_are_as_like_as_the_model_makes_them(joint: JointEmbedding) ->
 def test_every_text_has_a_vector(joint: JointEmbedding, text: str) -> None:
     vector, _ = joint.read(text)
     assert np.isfinite(vector).all()
-    assert 0.49 < float(vector @ vector) < 1.01  # half of it where the static embedding knows no word
+    assert 0.79 < float(vector @ vector) < 1.01  # MiniLM alone where the static embedding knows no word
 
 
 def test_it_is_made_once_and_again_where_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from proxy.cli import app
 
 ENGINES: dict[str, Any] = {
     "gpu": {
-        "kind": "vllm", "replicas": ["http://127.0.0.1:1"], "models": {"l": {}},
+        "kind": "vllm", "replicas": ["http://127.0.0.1:1"], "models": {"l": {}, "j": {}},
         "cost": {"purchase": "$60000", "watts": {"idle": 200, "load": 1400}, "kwh": "$0.12"},
     },
     "sky": {"kind": "openai", "replicas": ["http://127.0.0.1:2"], "boundary": "cloud", "models": {"gpt-4o": {}}},
@@ -40,6 +40,7 @@ def made(directory: Path, records: list[Any], *, by: str = "request", cost: bool
                 "experiments": [
                     {"name": "cutover", "models": ["gpt-4o"], "metric": "accepted", "split": split, **more},
                     {"name": "try-local", "shadow": {"to": "gpu/l", "share": "50%", "compare": "json"}},
+                    {"name": "judged", "shadow": {"to": "gpu/l", "share": "50%", "compare": "judge", "judge": "gpu/j"}},
                     {"name": "blind", "shadow": {"to": "gpu/l", "share": "50%"}},
                 ],
             }
@@ -156,6 +157,17 @@ def test_a_shadow_is_judged_on_agreement(tmp_path: Path) -> None:
     assert found["left_out"].keys() == {"boundary", "busy"}
 
 
+def test_a_judges_preference_is_measured_from_even(tmp_path: Path) -> None:
+    records = shadow_records(2_500, 20)
+    for number, record in enumerate(r for r in records if r.kind == "shadowed" and r.copy):
+        record.experiment, record.how, record.score = "judged", "judge", (0, 500, 500, 1000)[number % 4]
+    file = made(tmp_path, records)
+    code, out, _ = run(file, "judged", "--margin", "10%", "--html", str(tmp_path / "page.html"))
+    assert code == 0
+    assert "by its judge, local wins 50.0%" in out and "at least 45.0% was asked for" in out
+    assert "Comparisons that local wins" in (tmp_path / "page.html").read_text()
+
+
 def test_a_pool_without_a_rate_card_is_said_to_be_free(tmp_path: Path) -> None:
     file = made(tmp_path, split_records(400, 15), cost=False)
     assert "No rate card says what gpu costs" in " ".join(run(file, "cutover")[1].split())
@@ -191,3 +203,12 @@ def test_nothing_is_shown_where_the_look_cannot_be_recorded(tmp_path: Path) -> N
     code, out, err = run(file, "cutover")
     assert (code, out) == (1, "") and "this look cannot be recorded" in err
     assert run(file, "cutover", "--unrecorded")[1]
+
+
+def test_the_scorecard_has_its_line(tmp_path: Path) -> None:
+    file = made(tmp_path, split_records(3_000, 19))
+    result = CliRunner().invoke(app, ["scorecard", "--json", "--config", str(file)])
+    (line,) = [figure for figure in json.loads(result.stdout)["figures"] if figure["name"] == "parity"]
+    found = json.loads(run(file, "cutover", "--json")[1])
+    assert line["value"] == pytest.approx(found["ratio"]["estimate"], abs=0.002)
+    assert (line["goal"], line["how"].startswith("experiment cutover: ")) == (">= 95.0%", True)
