@@ -156,7 +156,10 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
         for name, item in value.items():
             add(name)
             if type(item) is str:
-                _collect(item, fields, add, name, depth + 1, "")
+                if len(item) <= _SHORT and "\\" not in item and item[:1] not in _JSON and name not in _BASE64_KEYS:
+                    add(item)  # the usual case: it is neither opaque nor JSON
+                else:
+                    _collect(item, fields, add, name, depth + 1, "")
                 continue
             below = name if name not in KNOWN_KEYS and may_label(name) else label
             if below is name and (pieces := joined_pieces(name, item)) is not None:

@@ -18,6 +18,8 @@ DENSE = 2.0
 """Weight of the dense vector beside the n-grams, each of length one."""
 COST = 0.5
 """Of an example's loss beside the squared weights."""
+PART = 1024
+"""Entries of a sparse matrix that are multiplied at once."""
 STEPS = 100
 HISTORY = 8
 
@@ -46,29 +48,82 @@ class Head(Struct, frozen=True):
 def fit(reads: Sequence[Read], labels: Integers, classes: int, *, cost: float = COST, steps: int = STEPS) -> Head:
     """The head of least loss.  `labels` gives each text's class; a label of -1 belongs to none (a negative)."""
     idf = _rarity(reads)
-    width = len(reads[0][0])
-    inputs = np.zeros((len(reads), width + HASHED), np.float32)
-    for row, (dense, grams) in zip(inputs, reads, strict=True):
-        row[:width] = dense * np.float32(DENSE)
-        columns, signs = buckets(grams)
-        np.add.at(row, columns + width, _weigh(columns, signs, idf))
+    dense = np.stack([vector for vector, _ in reads]) * np.float32(DENSE)
+    grams = _Grams(reads, idf)
+    width, used = dense.shape[1], len(grams.used)
     targets = np.full((len(reads), classes), -1, np.float32)
     known = labels >= 0
     targets[np.flatnonzero(known), labels[known]] = 1
-    end = inputs.shape[1] * classes
+    end = (width + used) * classes
 
     def loss(flat: Floats) -> tuple[float, Floats]:
-        short = targets * (inputs @ flat[:end].reshape(-1, classes) + flat[end:])
+        weights = flat[:end].reshape(-1, classes)
+        short: Floats = np.asarray(dense @ weights[:width] + flat[end:], np.float32)
+        grams.add_product(weights[width:], short)
+        short *= targets
         np.subtract(1, short, out=short)
         np.maximum(short, 0, out=short)
         value = cost * float(np.einsum("ij,ij", short, short)) + 0.5 * float(flat @ flat)
         short *= targets
         short *= -2 * cost
-        return value, flat + np.concatenate(((inputs.T @ short).ravel(), short.sum(axis=0)))
+        gradient = flat.copy()
+        slopes = gradient[:end].reshape(-1, classes)
+        slopes[:width] += dense.T @ short
+        grams.add_transposed_product(short, slopes[width:])
+        gradient[end:] += short.sum(axis=0)
+        return value, gradient
 
     best = minimise(loss, np.zeros(end + classes, np.float32), steps)
     weights = best[:end].reshape(-1, classes)
-    return Head(weights[:width] * np.float32(DENSE), weights[width:].copy(), best[end:].copy(), idf)
+    hashed = np.zeros((HASHED, classes), np.float32)
+    hashed[grams.used] = weights[width:]
+    return Head(weights[:width] * np.float32(DENSE), hashed, best[end:].copy(), idf)
+
+
+class _Grams:
+    """The n-grams of texts as a sparse matrix (texts, used buckets): of a bucket that no text uses there is no weight."""
+
+    def __init__(self, reads: Sequence[Read], idf: Floats) -> None:
+        found = [buckets(grams) for _, grams in reads]
+        counts = np.array([len(columns) for columns, _ in found], np.int64)
+        values = [_weigh(columns, signs, idf) for columns, signs in found]
+        columns = np.concatenate([columns for columns, _ in found])
+        self.used, places = np.unique(columns, return_inverse=True)
+        rows = np.repeat(np.arange(len(reads)), counts)
+        flat = np.concatenate(values)[:, None]
+        order = np.argsort(places, kind="stable")
+        self._by_text = _Runs(rows, places, flat)
+        self._by_bucket = _Runs(places[order], rows[order], flat[order])
+
+    def add_product(self, weights: Floats, out: Floats) -> None:
+        """`weights` (used buckets, classes); `out` (texts, classes)."""
+        self._by_text.add(weights, out)
+
+    def add_transposed_product(self, short: Floats, out: Floats) -> None:
+        """`short` (texts, classes); `out` (used buckets, classes)."""
+        self._by_bucket.add(short, out)
+
+
+class _Runs:
+    """Sums of weighted rows: entries stand in the order of the row that they are added to, a run for each."""
+
+    def __init__(self, to: Integers, of: Integers, values: Floats) -> None:
+        starts = np.flatnonzero(np.diff(to, prepend=-1))
+        ends = np.append(starts, len(to))
+        self._parts = []
+        first = 0
+        while first < len(starts):  # in parts that a processor's cache holds
+            last = max(first + 1, int(np.searchsorted(ends, ends[first] + PART, side="right")) - 1)
+            begin, end = int(ends[first]), int(ends[last])
+            runs = starts[first:last]
+            self._parts.append((to[runs], of[begin:end], values[begin:end], runs - begin))
+            first = last
+
+    def add(self, rows: Floats, out: Floats) -> None:
+        for to, of, values, starts in self._parts:
+            terms = rows.take(of, axis=0)
+            terms *= values
+            out[to] += np.add.reduceat(terms, starts, axis=0)
 
 
 def minimise(loss: Callable[[Floats], tuple[float, Floats]], start: Floats, steps: int) -> Floats:

@@ -98,13 +98,19 @@ def possible(node: Node, recorded: Recorded) -> Possible:
 
 def missing_of(node: Node, recorded: Recorded) -> set[str]:
     """The signals of a condition that were not recorded."""
+    if isinstance(node, (All, AnyOf)):
+        return set().union(*[missing_of(part, recorded) for part in node.parts])
+    if isinstance(node, Not):
+        return missing_of(node.part, recorded)
+    if isinstance(node, Holding) and node.signal == "keywords":
+        return {"keywords"} if possible(node, recorded) == _UNKNOWN else set()
+    names = reads(node)
+    if isinstance(node, Holding) and node.signal == "structure":
+        names = frozenset([f"structure.{name}" for name in node.values])
     found = set()
-    for name in reads(node):
+    for name in names:
         try:
-            if name != "keywords":
-                recorded.read(name)
-            elif possible(node, recorded) != {True}:
-                found.add(name)
+            recorded.read(name)
         except Missing as missing:
             found.add(missing.signal)
         except SignalFailed:

@@ -32,7 +32,7 @@ FOLDS = 5
 MANY, FEWER_FOLDS = 4000, 3
 """From so many utterances on, three folds say as much, and take a minute less."""
 MOST_EXAMPLES = 20_000
-"""Utterances of all routes together; the fit needs 17 KB of memory for each."""
+"""Utterances of all routes together; the fit needs some 5 KB of memory for each."""
 FEW = 12
 """Held-out examples below which nothing is fitted and the defaults below stand."""
 SHARPNESS, FROM_BEST, FROM_NEAREST, LINE = 4.0, 0.75, 2.0, 1.1

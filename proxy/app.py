@@ -255,10 +255,8 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     keys = KeyStore(state / "keys.db")
     keys.changed()
     keyring = Keyring(all_keys(settings, keys.snapshot()))
-    if complexity is None:
-        steering = Steering(steerers, placing)
-    else:
-        steering = Steering(steerers, placing, complexity.percentile, complexity.scale)
+    scored = (None, "") if complexity is None else (complexity.percentile, complexity.scale)
+    steering = Steering(steerers, placing, *scored)
     splits = build_experiments(settings)
     drawn_by = experiment_key(pseudonym_key(signing_key.private_bytes_raw()))
     chooser = (partial(Splitting, splits, drawn_by, journal) if splits else Chooser)(

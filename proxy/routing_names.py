@@ -85,7 +85,7 @@ def in_force(settings: Settings) -> dict[str, str]:
         return {}
     named = {"embedding": embedding_hash()[:HEX], "routes": routes_key(settings.routes)}
     if settings.routing.second is not None:
-        named |= {"model": model_hash()[:HEX], "routes_second": routes_key(settings.routes, second=True)}
+        named |= {"minilm": model_hash()[:HEX], "routes_second": routes_key(settings.routes, second=True)}
     return named
 
 

@@ -45,6 +45,7 @@ class Stages(Struct, frozen=True):
     def live(self, part: SecondStagePart, count: Callable[[str], None] | None = None) -> SecondStage:
         """The second stage for live requests.  One that cannot be had is broken: whoever would have asked it says so."""
         if self.both is not None:
+            self.both.second.place(self.first.fitted.names[0])  # its first answer takes several times as long
             return SecondStage(self.both.unsure, self.both.again, share=part.share, deadline=part.deadline, count=count)
         why = self.why
 

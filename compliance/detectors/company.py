@@ -9,7 +9,7 @@ only the faintest of them need company.
 from __future__ import annotations
 
 from compliance.detectors.automaton import Span
-from compliance.detectors.crowd import about_many, one_person
+from compliance.detectors.crowd import cues, many_meant
 from compliance.detectors.lexicon import GIVEN, SURNAME, WORD, lexicon
 from compliance.detectors.named import by_label
 from compliance.detectors.people import TITLES, before, labels_a_name, names_a_thing
@@ -42,11 +42,12 @@ def together(text: str, spans: list[Span], *, tagged: bool = False) -> list[Span
     if tagged:
         alone = all(span.type in _DATES_AND_PLACES and span.confidence < FAINT for span in spans)
         return [] if alone else spans
-    if not any(_identifies(text, span) for span in spans) and not (
-        one_person(text) and any(_identifies(text, span, person=True) for span in spans)
-    ):
-        return []
-    if all(_of_a_study(text, span) for span in spans) and about_many(text):
+    seen = None
+    if not any([_identifies(text, span) for span in spans]):
+        seen = cues(text)
+        if not (seen[0] and any([_identifies(text, span, person=True) for span in spans])):
+            return []
+    if all([_of_a_study(text, span) for span in spans]) and many_meant(*(seen or cues(text))):
         return []
     return spans
 

@@ -60,15 +60,24 @@ _ONCE = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_CASELESS
 _EACH = hyperscan.HS_FLAG_CASELESS
 
 
+def cues(text: str) -> tuple[bool, int]:
+    """(is one person meant, how many different cues are there of prose about groups): one pass for both questions."""
+    return _crowd().seen(text)
+
+
+def many_meant(one: bool, many: int) -> bool:
+    """Do these cues say that nobody is meant?"""
+    return many >= _ENOUGH and not one
+
+
 def one_person(text: str) -> bool:
     """Does the text speak of one person, and not only of many?"""
-    return _crowd().seen(text)[0]
+    return cues(text)[0]
 
 
 def about_many(text: str) -> bool:
     """Is it prose about groups, as studies and pages on diseases are, in which nobody is meant?"""
-    one, many = _crowd().seen(text)
-    return many >= _ENOUGH and not one
+    return many_meant(*cues(text))
 
 
 class _Crowd:
@@ -87,19 +96,17 @@ class _Crowd:
         """(one person is meant, different cues of prose about groups).  RuntimeError where the pass failed."""
         data = b"\n%b\n" % text.encode("utf-8", "surrogatepass")  # so that every word has two borders
         counts = [0] * 4  # one person, ours, of them many, cues of groups
-        ours = self._ours
-
-        def matched(index: int, _start: int, _end: int, _flags: int, _context: object) -> None:
-            counts[0 if index < ours else min(index - ours + 1, 3)] += 1
-
         scratch = self._scratches.pop() if self._scratches else hyperscan.Scratch(self._database)
         try:
-            self._database.scan(data, match_event_handler=matched, scratch=scratch)
+            self._database.scan(data, match_event_handler=self._matched, context=counts, scratch=scratch)
         except hyperscan.error:
             raise RuntimeError("who is meant was not determined") from None
         finally:
             self._scratches.append(scratch)
         return counts[0] > 0 or counts[1] > counts[2], counts[3]
+
+    def _matched(self, index: int, _start: int, _end: int, _flags: int, counts: list[int]) -> None:
+        counts[0 if index < self._ours else min(index - self._ours + 1, 3)] += 1
 
 
 _made: list[_Crowd] = []

@@ -68,10 +68,8 @@ GATES: tuple[tuple[str, str], ...] = (
     ("singles", rf"(?:[_*|~]{_SINGLE}){{3}}"),
     ("singles", " [!-~]" * 4 + " "),
     ("letters", rf"\d(?:[ .\-]?{_LETTER}){{1,8}}[ .\-]?\d"),
-    (
-        "letters",
-        rf"(?:^|[^A-Za-z0-9]){_OUTER}{{1,8}}[ .\-]?\d[ .\-]?\d|\d[ .\-]?\d[ .\-]?{_OUTER}{{1,8}}(?:$|[^A-Za-z0-9])",
-    ),
+    ("letters", rf"(?:^|[^A-Za-z0-9]){_OUTER}{{1,8}}[ .\-]?\d[ .\-]?\d"),
+    ("letters", rf"\d[ .\-]?\d[ .\-]?{_OUTER}{{1,8}}(?:$|[^A-Za-z0-9])"),
     ("lines", r"\d ?-?\r?\n[ \t]{0,8}-?\d"),
     ("backwards", r"\d{2}[A-Z9][A-Z](?:$|[^A-Za-z0-9])|\d{4}-\d{2}-\d{3}|[^A-Za-z0-9][A-Z]\d{8}[^A-Za-z0-9]"),
     ("backwards", r"(?:moc|gro|ten|ude|vog|ed|oc|oi)\.[A-Za-z0-9]|\.\d{1,3}\.\d{1,3}\."),
@@ -166,6 +164,8 @@ def singles(text: str, hints: frozenset[str]) -> list[Replacement]:
     found: list[Replacement] = []
     for run in _SINGLES.finditer(text):
         start, end = run.span(1) if run[1] is not None else run.span(2)
+        if not any(map(str.isalnum, text[start:end])):
+            continue  # signs alone: `! ! ! !`
         while not text[end - 1].isalnum():  # a dash behind it
             end = len(text[start : end - 1].rstrip()) + start
         spread = _SPREADS if run[1] is not None else _SPACES

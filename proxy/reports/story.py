@@ -312,6 +312,30 @@ def _break_glass(record: Fields, start: int) -> list[str]:
     return [*lines, _line("opening", f"{record['opening']}, account {record['actor']}")]
 
 
+def _drawn(record: Fields, start: int) -> list[str]:
+    chance = f"{record['propensity'] / 10_000:g} %"
+    arm = "API" if record["arm"] == "api" else record["arm"]
+    lines = [f"{_at(record, start)}  experiment {record['experiment']} drew the {arm} arm, of a chance of {chance}"]
+    lines.append(_line("drawn by", f"{record['unit_kind']} {record['unit']}, in phase {record['phase']}"))
+    why = record["excluded"]
+    return lines + ([_line("left out", f"of the comparison, in either arm: {why}")] if why else [])
+
+
+def _copied(record: Fields, start: int) -> list[str]:
+    lines = [f"{_at(record, start)}  experiment {record['experiment']} drew it for a copy to {record['target']}"]
+    lines.append(_line("copy", record["copy"] or f"not sent: {record['why']}"))
+    if record["score"] >= 0:
+        lines.append(_line("compared", f"{record['score'] / 10:g} % by {record['how']}"))
+    elif record["copy"] and record["why"]:
+        lines.append(_line("compared", f"no: {record['why']}"))
+    return lines
+
+
+def _measured(record: Fields, start: int) -> list[str]:
+    whose = f"by key {record['key']}" if record["key"] else "without a key"
+    return [f"{_at(record, start)}  feedback {whose}: {record['metric']} = {record['value']}"]
+
+
 def _other(record: Fields, start: int) -> list[str]:
     """A record of a kind that has no words of its own."""
     lines = [f"{_at(record, start)}  {record['kind'].replace('_', ' ')}"]
@@ -331,6 +355,9 @@ _TOLD: Mapping[str, Callable[[Fields, int], list[str]]] = {
     "captured": _captured,
     "judged": _held,
     "break_glass": _break_glass,
+    "assigned": _drawn,
+    "shadowed": _copied,
+    "feedback": _measured,
 }
 
 

@@ -239,6 +239,7 @@ async def test_pseudonyms_are_turned_back_for_the_client(
                 answer.body
             )
             assert said.endswith("[SSN_aaaa] [NAME_zzzz]")
+            await spillway.settled()
             assert outcome(spillway).findings == ()  # what the client itself sent is not found in the answer
             log = b"".join(path.read_bytes() for path in spillway.worker.journal.directory.glob("segment-*"))
             assert b"219-09-9999" not in log and b"Ferncastle" not in log  # law 11

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from client import Answer, ask
 from scripted import Play, Received, ScriptedEngine, answering, chat_chunks, completion, streaming
-from stack import Running, command, running
+from stack import Running, command, llamacpp, running
 from typer.testing import CliRunner
 
 from compliance.journal import read, slots
@@ -301,6 +301,28 @@ async def test_a_local_judge_is_asked_in_both_orders(likes: str, points: int, wh
     assert {record.project for record in asked} == {"experiment:try-local"}
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"says" not in kept and b"which is it" not in kept
+
+
+async def test_copies_to_a_real_engine(tmp_path: Path) -> None:
+    """Streamed and whole, the copies are answered, metered and compared."""
+    with llamacpp(tmp_path) as url:
+        async with ScriptedEngine(answering(completion("7"))) as cloud:
+            whole = config(url, cloud.url, shadow(compare="number"))
+            whole["engines"]["gpu"] = {"kind": "llama.cpp", "replicas": [url], "models": {"l": {"id": "smoke-test"}}}
+            async with running(whole, tmp_path / "spillway") as spillway:
+                await post(spillway.port, chat())
+                await quiet(spillway)
+                cloud.script = streaming(chat_chunks(["7"]))
+                await post(spillway.port, chat(stream=True))
+                await quiet(spillway)
+                await spillway.settled()
+                await quiet(spillway)
+    told = records(tmp_path / "spillway", Shadowed)
+    assert [(record.why, bool(record.copy), record.score) for record in told] == [("", True, 0)] * 2
+    copies = {record.copy for record in told}
+    ends = [record for record in records(tmp_path / "spillway", Outcome) if record.request in copies]
+    assert [(end.target, end.ending, end.quality, end.cost) for end in ends] == [("gpu/l", "completed", "exact", 0)] * 2
+    assert all(0 < end.output <= 4 for end in ends)
 
 
 # --- split -------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ async def test_explain_route_and_the_worker_say_the_same(tmp_path: Path) -> None
         assert decided["about"]["stage"] == ("second" if stage == 2 else "first")
         assert (record.route, record.decision) == (row["route"] or "none", decided["matched"] or "")
         assert decided["route"] == record.route
-        assert set(decided["classifiers"]) == {"embedding", "routes", "model", "routes_second"}
+        assert set(decided["classifiers"]) == {"embedding", "routes", "minilm", "routes_second"}
         assert len(decided["about"]["contributions"]) == 5
     assert 2 in [row["stage"] for row in routed]
     hard = UNSURE[[row["stage"] for row in routed].index(2)]

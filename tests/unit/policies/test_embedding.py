@@ -1,6 +1,7 @@
 """Texts to vectors: BERT's way of cutting words, a table in eight bits, n-grams with signs."""
 
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -76,6 +77,23 @@ def test_half_a_character_is_read() -> None:
 def test_tables_that_do_not_fit_are_refused(table: np.ndarray, scale: np.ndarray, vocabulary: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=re.escape("embedding")):
         StaticEmbedding(table, scale, vocabulary)
+
+
+@given(st.text(max_size=600) | st.text("aβΣ\u0130\u00a0\u2003 _,.-水e\u0301", max_size=80))
+def test_a_text_reads_as_the_chain_of_what_stands_between_its_blanks(text: str) -> None:
+    made = embedding()
+    rows = [row for word in split(text) for row in pieces(word, VOCABULARY)]
+    expected = made._table.take(rows, axis=0).astype(np.float32).sum(axis=0) * made._scale
+    for _ in range(2):  # words met for the first time, and again
+        vector, grams = made._read(text)
+        assert np.allclose(vector, expected / max(float(np.linalg.norm(expected)), 1e-12), atol=1e-5)
+        assert np.array_equal(grams, ngrams([zlib.crc32(word.encode("utf-8", "replace")) for word in split(text)]))
+
+
+def test_what_is_long_between_blanks_is_not_kept() -> None:
+    made = embedding()
+    made.read("my " + "pass" * 100 + " cafe")
+    assert set(made._known) == {"my", "cafe"}
 
 
 def test_forgetting_words_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

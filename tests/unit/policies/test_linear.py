@@ -1,7 +1,12 @@
 """The classifier: it separates what can be separated, and always in the same way."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from policies import linear
+from policies.embedding import HASHED, buckets
 from policies.linear import Head, fit, minimise, softmax
 
 WORDS = np.array([3, 70, 900, 4000, 123456, 99999], np.int64)
@@ -50,6 +55,39 @@ def test_a_negative_is_pushed_away_from_every_class() -> None:
 def test_a_text_without_words_has_scores() -> None:
     reads, labels = examples()
     assert np.isfinite(fit(reads, labels, 3).scores((np.zeros(8, np.float32), np.zeros(0, np.int64)))).all()
+
+
+def test_texts_of_no_words_at_all_are_learnt_from_by_their_vectors() -> None:
+    reads, labels = examples()
+    bare = [(vector, np.zeros(0, np.int64)) for vector, _ in reads]
+    head = fit(bare, labels, 3)
+    assert not head.hashed.any()
+    assert (taken(head, bare)[labels == 0] == 0).mean() > 0.9
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2**32 - 1), max_size=40, unique=True), min_size=1, max_size=60), st.integers(1, 9)
+)
+def test_products_of_n_grams_are_those_of_the_whole_matrix(texts: list[list[int]], part: int) -> None:
+    reads = [(np.zeros(2, np.float32), np.array(grams, np.int64)) for grams in texts]
+    whole = np.zeros((len(texts), HASHED), np.float32)
+    idf = np.linspace(1, 5, HASHED, dtype=np.float32)
+    for row, (_, grams) in zip(whole, reads, strict=True):
+        columns, signs = buckets(grams)
+        values = signs * idf[columns]
+        np.add.at(row, columns, values / max(float(np.sqrt(values @ values)), 1e-6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "PART", part)
+        grams = linear._Grams(reads, idf)
+    assert grams.used.tolist() == sorted({int(at) for _, found in reads for at in buckets(found)[0]})
+    chance = np.random.default_rng(len(texts))
+    weights, short = chance.normal(size=(len(grams.used), 3)), chance.normal(size=(len(texts), 3))
+    out = np.ones((len(texts), 3), np.float32)
+    grams.add_product(weights.astype(np.float32), out)
+    assert np.allclose(out, 1 + whole[:, grams.used] @ weights, atol=1e-4)
+    back = np.ones((len(grams.used), 3), np.float32)
+    grams.add_transposed_product(short.astype(np.float32), back)
+    assert np.allclose(back, 1 + whole[:, grams.used].T @ short, atol=1e-4)
 
 
 def test_scores_are_what_the_weights_say() -> None:

@@ -212,3 +212,17 @@ def test_the_scorecard_has_its_line(tmp_path: Path) -> None:
     found = json.loads(run(file, "cutover", "--json")[1])
     assert line["value"] == pytest.approx(found["ratio"]["estimate"], abs=0.002)
     assert (line["goal"], line["how"].startswith("experiment cutover: ")) == (">= 95.0%", True)
+
+
+def test_a_requests_story_tells_of_its_experiment(tmp_path: Path) -> None:
+    records = [*split_records(30, 21), *[r for r in shadow_records(60, 22) if r.kind == "shadowed"]]
+    file = made(tmp_path, sorted(records, key=lambda record: record.at))
+    wanted = [r for r in records if r.kind == "assigned" and r.arm == "api" and not r.excluded]
+    measured = {r.request for r in records if r.kind == "feedback"}
+    request = next(r.request for r in wanted if r.request in measured)
+    out = CliRunner().invoke(app, ["audit", "show", request, "--config", str(file)]).stdout
+    assert "experiment cutover drew the API arm, of a chance of 50 %" in out
+    assert "feedback by key k1: accepted = " in out
+    copied = next(r for r in records if r.kind == "shadowed" and r.copy)
+    out = CliRunner().invoke(app, ["audit", "show", copied.request, "--config", str(file)]).stdout
+    assert f"experiment try-local drew it for a copy to gpu/l\n  copy        {copied.copy}\n  compared    " in out
