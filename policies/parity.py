@@ -11,6 +11,7 @@ interval.  Pure.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 
 import numpy as np
@@ -29,6 +30,10 @@ POWER = 0.8
 """Chance of being shown that is aimed at where it is said how many more are needed."""
 UNLIKELY = 0.001
 """Chance below which a deviation is called one."""
+NOISE = 1e-12
+"""Spread, in the largest value, below which it is rounding and says nothing."""
+EXACT = 2_000
+"""Draws up to which the chance of a division is added up one by one; of more a normal curve is near enough."""
 _CELLS = 4_000_000
 """Numbers of one step of the resampling."""
 
@@ -60,7 +65,7 @@ class Comparison(Struct, frozen=True):
     room: Interval | None
     units: tuple[int, int]  # of each arm
     measured: tuple[int, int]  # requests
-    levelled: bool = False  # all values of an arm were alike, so that one good and one bad were added to each
+    levelled: bool = False  # all values of an arm were alike, so that one good and one bad unit were added to each
 
 
 def compare(
@@ -72,27 +77,36 @@ def compare(
     *,
     replicates: int = REPLICATES,
     seed: int = SEED,
+    whole_units: bool = True,
 ) -> Comparison | None:
     """Arms compared over measured requests: `units` from 0, `strata` from 0, `arms` 0 and 1.  None: an arm has nothing that
-    could be compared, because no stratum holds both."""
+    could be compared, because no stratum holds both.
+
+    Where all values of an arm are alike, what is added is as large as a unit of it is on average, since units may be good or
+    bad as a whole; without `whole_units` it is one request, for who would rather see a difference than miss it.
+    """
     kept = np.isin(strata, _common(strata, arms))
     units, strata, arms, values = units[kept], strata[kept], arms[kept], values[kept]
     if not len(values):
         return None
     counted = (len(np.unique(units[arms == LOCAL])), len(np.unique(units[arms == API])))
     measured = (int((arms == LOCAL).sum()), int((arms == API).sum()))
-    levelled = False
+    added = 0
     if min(counted) >= FEWEST and _flat(arms, values):
         if not set(np.unique(values)) <= {0.0, 1.0}:
             return _bare(units, strata, arms, values, counted, measured)
-        units, strata, arms, values = _levelled(units, strata, arms, values)
-        levelled = True
+        before = len(values)
+        units, strata, arms, values = _levelled(units, strata, arms, values, counted if whole_units else measured)
+        added = len(values) - before
     cells = _Cells(units, strata, arms, values)
     if min(counted) < FEWEST:
         return _bare(units, strata, arms, values, counted, measured)
-    difference, ratio, room = _intervals(cells, margin, replicates, seed)
-    local, api = cells.means if not levelled else _Cells(units[:-4], strata[:-4], arms[:-4], values[:-4]).means
-    return Comparison(local, api, difference, ratio, room, counted, measured, levelled)
+    largest = float(np.abs(values).max())
+    difference, ratio, room = _intervals(cells, margin, replicates, seed, NOISE * largest)
+    if added:
+        cells = _Cells(units[:-added], strata[:-added], arms[:-added], values[:-added])
+    local, api = cells.means
+    return Comparison(local, api, difference, ratio, room, counted, measured, added > 0)
 
 
 def _bare(
@@ -111,15 +125,20 @@ def _flat(arms: Ints, values: Floats) -> bool:
     return any(np.ptp(values[arms == arm]) == 0 for arm in (LOCAL, API))
 
 
-def _levelled(units: Ints, strata: Ints, arms: Ints, values: Floats) -> tuple[Ints, Ints, Ints, Floats]:
-    """One good and one bad more in each arm (Agresti and Caffo, The American Statistician 54(4), 2000)."""
+def _levelled(
+    units: Ints, strata: Ints, arms: Ints, values: Floats, counts: tuple[int, int]
+) -> tuple[Ints, Ints, Ints, Floats]:
+    """One good and one bad unit more in each arm (Agresti and Caffo, The American Statistician 54(4), 2000), which has so
+    many requests as there are for each of `counts`."""
     new = int(units.max()) + 1
     largest = int(np.bincount(strata).argmax())
+    sizes = [max(1, round(int((arms == arm).sum()) / counts[arm])) for arm in (LOCAL, API)]
+    times = np.repeat(sizes, 2)
     return (
-        np.concatenate([units, np.arange(new, new + 4)]),
-        np.concatenate([strata, np.full(4, largest)]),
-        np.concatenate([arms, np.array([LOCAL, LOCAL, API, API])]),
-        np.concatenate([values, np.array([0.0, 1.0, 0.0, 1.0])]),
+        np.concatenate([units, np.repeat(np.arange(new, new + 4), times)]),
+        np.concatenate([strata, np.full(int(times.sum()), largest)]),
+        np.concatenate([arms, np.repeat([LOCAL, LOCAL, API, API], times)]),
+        np.concatenate([values, np.repeat([0.0, 1.0, 0.0, 1.0], times)]),
     )
 
 
@@ -165,7 +184,7 @@ class _Cells:
 
 
 def _intervals(
-    cells: _Cells, margin: Margin, replicates: int, seed: int
+    cells: _Cells, margin: Margin, replicates: int, seed: int, noise: float
 ) -> tuple[Interval | None, Interval | None, Interval | None]:
     rng = np.random.default_rng(seed)
     whole = _estimates(cells, cells.times[np.newaxis, :].astype(np.float64), margin)
@@ -176,7 +195,8 @@ def _intervals(
         drawn = rng.multinomial(cells.units, chance, size=min(step, replicates - start)).astype(np.float64)
         found.append(_estimates(cells, drawn, margin))
     resampled = [np.concatenate([part[n] for part in found], axis=1) for n in range(3)]
-    return tuple([_interval(one, many) for one, many in zip(whole, resampled, strict=True)])  # type: ignore[return-value]
+    least = (noise, noise / max(abs(cells.means[1]), noise), noise)
+    return tuple([_interval(*each) for each in zip(whole, resampled, least, strict=True)])  # type: ignore[return-value]
 
 
 def _estimates(cells: _Cells, drawn: Floats, margin: Margin) -> tuple[Floats, Floats, Floats]:
@@ -185,7 +205,8 @@ def _estimates(cells: _Cells, drawn: Floats, margin: Margin) -> tuple[Floats, Fl
     few = cells.units / max(1, cells.units - 1)
 
     def error(moves: Floats) -> Floats:
-        found: Floats = np.sqrt(few * (drawn.T * moves**2).sum(axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            found: Floats = np.sqrt(few * (drawn.T * moves**2).sum(axis=0))
         return found
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -199,10 +220,10 @@ def _estimates(cells: _Cells, drawn: Floats, margin: Margin) -> tuple[Floats, Fl
     return difference, np.stack([ratio, ratio_error]), room
 
 
-def _interval(whole: Floats, resampled: Floats) -> Interval | None:
-    """By the spread of resamples, each in units of its own standard error."""
+def _interval(whole: Floats, resampled: Floats, least: float = 0.0) -> Interval | None:
+    """By the spread of resamples, each in units of its own standard error; None where that is not above `least`."""
     estimate, error = float(whole[0, 0]), float(whole[1, 0])
-    if not math.isfinite(estimate) or not error > 0:
+    if not math.isfinite(estimate) or not math.isfinite(error) or not error > least:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         away = (resampled[0] - estimate) / resampled[1]
@@ -214,11 +235,14 @@ def _interval(whole: Floats, resampled: Floats) -> Interval | None:
 
 
 def mean(values: Floats, *, replicates: int = REPLICATES, seed: int = SEED) -> Interval | None:
-    """The mean of scores between 0 and 1, each of a request of its own; None where they are too few."""
+    """The mean of scores between 0 and 1, each of a request of its own; None where they are too few.
+
+    The interval counts one good and one bad more: where they are few, what was never seen may still be frequent.
+    """
     if len(values) < FEWEST:
         return None
-    if np.ptp(values) == 0:  # nothing tells how they spread: one good and one bad more
-        values = np.concatenate([values, [0.0, 1.0]])
+    middle_of_all = float(values.mean())
+    values = np.concatenate([values, [0.0, 1.0]])
     distinct, times = np.unique(values, return_counts=True)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(values), times / len(values), size=replicates).astype(np.float64)
@@ -232,7 +256,8 @@ def mean(values: Floats, *, replicates: int = REPLICATES, seed: int = SEED) -> I
     found = _interval(both(times[np.newaxis, :].astype(np.float64)), both(drawn))
     if found is None:
         return None
-    return Interval(found.estimate, max(0.0, found.low), min(1.0, found.high), found.error)
+    low, high = max(0.0, found.low), min(1.0, found.high)
+    return Interval(middle_of_all, min(low, middle_of_all), max(high, middle_of_all), found.error)
 
 
 def more_needed(room: Interval, count: int) -> int | None:
@@ -244,13 +269,35 @@ def more_needed(room: Interval, count: int) -> int | None:
     return max(0, math.ceil(count * ((room.error / wanted) ** 2 - 1)))
 
 
-def chance_of_split(local: Ints, shares: Floats, whole: Ints) -> float:
-    """How likely a division at least as far from what was declared is, if units were drawn as declared: of phases with
-    `whole` units each, of which `local` were drawn local where `shares` of them should be (a normal approximation)."""
-    spread = float((whole * shares * (1 - shares)).sum())
+def chance_of_split(local: int, units: Mapping[tuple[float, ...], int]) -> float:
+    """How likely a division at least as far from what was declared is, if units were drawn as declared.
+
+    `units` counts those that were drawn with the same shares of local, one for each phase that they were in; `local` is how
+    often one of them was local.  A unit has one number for all phases, so it is local in all with a share above that.
+    """
+    kinds = [(sorted(shares, reverse=True), count) for shares, count in units.items()]
+    if sum(len(shares) * count for shares, count in kinds) <= EXACT:
+        chances = np.ones(1)
+        for shares, count in kinds:
+            chances = np.convolve(chances, _power(-np.diff([1.0, *shares, 0.0]), count))
+        return float(min(1.0, 2 * min(chances[: local + 1].sum(), chances[local:].sum())))
+    spread = sum(
+        count * (min(one, other) - one * other) for shares, count in kinds for one in shares for other in shares
+    )
     if spread <= 0:
         return 1.0
-    return chance_of(float((local - whole * shares).sum()) / math.sqrt(spread))
+    return chance_of((local - sum(sum(shares) * count for shares, count in kinds)) / math.sqrt(spread))
+
+
+def _power(chances: Floats, times: int) -> Floats:
+    """How likely each sum of so many independent numbers is; `chances`: of 0, 1, ... for each of them."""
+    found = np.ones(1)
+    while times:
+        if times & 1:
+            found = np.convolve(found, chances)
+        chances = np.convolve(chances, chances) if times > 1 else chances
+        times >>= 1
+    return found
 
 
 def chance_of(away: float) -> float:

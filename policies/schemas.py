@@ -8,13 +8,12 @@ broken, and what breaks none is only called whole where every keyword was known.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Verdict = bool | None
 MOST_STEPS = 20_000
-"""Values and schemas that are looked at; of more it cannot be told."""
+"""Values, schemas, and pairs of values that are looked at; of more it cannot be told."""
 _DEPTH = 64
 _SAYS_NOTHING = frozenset(
     {
@@ -55,14 +54,21 @@ class _Look:
         self._root = root
         self._steps = 0
 
+    def step(self, count: int = 1) -> None:
+        """Something more is looked at."""
+        self._steps += count
+        if self._steps > MOST_STEPS:
+            raise _TooMuch
+
     def at(self, schema: Any, value: Any, depth: int) -> Verdict:
-        self._steps += 1
-        if self._steps > MOST_STEPS or depth > _DEPTH:
+        self.step()
+        if depth > _DEPTH:
             raise _TooMuch
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, dict):
             return None
+        self.step(len(schema) // 16)
         found: Verdict = True
         for keyword, wanted in schema.items():
             if keyword in _SAYS_NOTHING:
@@ -80,6 +86,7 @@ class _Look:
         if not isinstance(reference, str) or not reference.startswith("#"):
             return None
         place = self._root
+        self.step(len(reference) // 16)
         for part in reference[1:].split("/")[1:]:
             part = part.replace("~1", "/").replace("~0", "~")
             place = place.get(part) if isinstance(place, dict) else None
@@ -118,33 +125,40 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(look: _Look, one: Any, other: Any) -> bool:
     """Equal as JSON has it: `1` is `1.0`, and neither is `true`."""
+    look.step()
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all([_same(one[name], other[name]) for name in one])
+        return one.keys() == other.keys() and all(_same(look, one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all([_same(a, b) for a, b in zip(one, other, strict=True)])
+        return len(one) == len(other) and all(_same(look, a, b) for a, b in zip(one, other, strict=True))
     return bool(one == other)
 
 
 def _type(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Verdict:
-    return _some([_is(kind, value) for kind in wanted]) if isinstance(wanted, list) else _is(wanted, value)
+    if not isinstance(wanted, list):
+        return _is(wanted, value)
+    look.step(len(wanted))
+    return _some([_is(kind, value) for kind in wanted])
 
 
 def _enum(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Verdict:
-    return any([_same(one, value) for one in wanted]) if isinstance(wanted, list) else None
+    return any(_same(look, one, value) for one in wanted) if isinstance(wanted, list) else None
 
 
 def _const(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Verdict:
-    return _same(wanted, value)
+    return _same(look, wanted, value)
 
 
 def _required(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Verdict:
     if not isinstance(value, dict):
         return True
-    return all([name in value for name in wanted]) if isinstance(wanted, list) else None
+    if not isinstance(wanted, list):
+        return None
+    look.step(len(wanted))
+    return all([name in value for name in wanted]) if all([isinstance(name, str) for name in wanted]) else None
 
 
 def _properties(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Verdict:
@@ -152,6 +166,7 @@ def _properties(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -
         return True
     if not isinstance(wanted, dict):
         return None
+    look.step(len(wanted))
     return _every([look.at(part, value[name], depth) for name, part in wanted.items() if name in value])
 
 
@@ -186,14 +201,14 @@ def _unique(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Ve
         return True if wanted in (True, False) else None
     if len(value) > 200:
         return None
-    return not any([_same(one, other) for place, one in enumerate(value) for other in value[:place]])
+    return not any(_same(look, one, other) for place, one in enumerate(value) for other in value[:place])
 
 
 def _bound(suits: Callable[[Any], bool], measure: Callable[[Any], Any], holds: Callable[[Any, Any], bool]) -> Any:
     def check(look: _Look, wanted: Any, value: Any, schema: Any, depth: int) -> Verdict:
         if not suits(value):
             return True
-        return holds(measure(value), wanted) if _number(wanted) and math.isfinite(wanted) else None
+        return holds(measure(value), wanted) if _number(wanted) and wanted - wanted == 0 else None  # infinite, or none
 
     return check
 

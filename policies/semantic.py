@@ -43,7 +43,7 @@ NEAR, FAR = 0.8, 0.4
 """Likeness to the nearest utterance from which descriptions say nothing, and below which they say most."""
 MOST_PHRASES = 16
 """Of a description that are read one by one."""
-_PHRASE = re.compile(r"[,;:.()]+|\band\b|\bor\b", re.IGNORECASE)
+_PHRASE = re.compile(r"[,;:.()\u3001\u3002\uff0c\uff1b]+|\band\b|\bor\b", re.IGNORECASE)
 
 
 class Route(Struct, frozen=True):

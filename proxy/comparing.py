@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +25,8 @@ NOT_COMPARED = -1
 FULL = 1_000
 MOST_VALUES = 5_000
 """Values of one JSON text that are compared."""
+NUMBER_WITHIN = 4_096
+"""Characters of an answer's end in which its last number is looked for."""
 LONGEST_JUDGED = 8_000
 """Characters of a question, and of an answer, that a judge reads."""
 _PREFERENCE = re.compile(r"\b(1|2|one|two|same|tie|equal|both)\b", re.IGNORECASE)
@@ -109,7 +112,7 @@ def _plain(answer: Said) -> tuple[Any, ...]:
 
 
 def _last_number(text: str) -> Decimal | None:
-    found = _NUMBER.findall(text)
+    found = _NUMBER.findall(text[-NUMBER_WITHIN:])
     return Decimal(found[-1].replace(",", "")) if found else None
 
 
@@ -120,7 +123,7 @@ def _json(reference: Said, other: Said) -> int:
     given = _value(other)
     if given is None:
         return 0
-    left, right = dict(_leaves(wanted, ())), dict(_leaves(given, ()))
+    left, right = [dict(islice(_leaves(value), MOST_VALUES + 1)) for value in (wanted, given)]
     if len(left) > MOST_VALUES or len(right) > MOST_VALUES:
         return NOT_COMPARED
     places = left.keys() | right.keys()
@@ -144,16 +147,20 @@ def _parsed(text: str, otherwise: Any) -> Any:
         return otherwise
 
 
-def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    waiting = [(path, value)]
+def _leaves(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(place, value) one by one, so that who has enough of them can stop."""
+    place: list[Any] = []
+    waiting: list[Iterator[tuple[Any, Any]]] = [iter([("", value)])]
     while waiting:
-        place, one = waiting.pop()
-        if isinstance(one, dict) and one:
-            waiting += [((*place, name), inner) for name, inner in one.items()]
-        elif isinstance(one, list) and one:
-            waiting += [((*place, number), inner) for number, inner in enumerate(one)]
+        name, one = next(waiting[-1], (None, None))
+        if name is None:
+            waiting.pop()
+            del place[-1:]
+        elif isinstance(one, (dict, list)) and one:
+            place.append(name)
+            waiting.append(iter(one.items()) if isinstance(one, dict) else enumerate(one))
         else:
-            yield place, one
+            yield (*place, name), one
 
 
 def _same(left: Any, right: Any) -> bool:

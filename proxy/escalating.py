@@ -30,6 +30,7 @@ from proxy.choosing import Chooser, facts_of
 from proxy.deadlines import Deadlines
 from proxy.estimates import Counts
 from proxy.exchange import Attempt, ClientSink, Exchange, Header
+from proxy.faults import describe
 from proxy.held import HeldSink, wanted_of
 from proxy.recording import Recorder
 from proxy.session import Session
@@ -149,7 +150,13 @@ class Escalating(Attempts):
             going.why = "unread"
             going.share.stay()
             return False
-        going.judgement = judge(held.reader.said(), going.wanted, self._doubting.scorer, going.escalation.threshold)
+        try:
+            going.judgement = judge(held.reader.said(), going.wanted, self._doubting.scorer, going.escalation.threshold)
+        except Exception as error:  # noqa: BLE001  a fault in reading an answer is no fault of the answer: it goes out
+            log.error("an answer could not be judged: %s", describe(error))
+            going.why = "unread"
+            going.share.stay()
+            return False
         if not going.judgement.doubtful:
             going.why = "good"
         elif len(going.exchange.attempts) >= self._most:

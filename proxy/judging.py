@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from engines.kinds import kind
 from engines.ratecard import period_cost
@@ -14,13 +17,14 @@ from proxy.parity_page import COLOURS
 from proxy.parity_tables import verdict
 from proxy.periods import shown
 from proxy.projections import trials
+from proxy.projections.trials import Copied
 from proxy.quantities import Wrong, share
 from proxy.scorecard import Figure
 
 if TYPE_CHECKING:
     from proxy.books import Books
     from proxy.config import Settings
-    from proxy.config_experiments import ExperimentPart
+    from proxy.config_experiments import ExperimentPart, Shadow
 
 
 class NotJudged(Exception):
@@ -69,12 +73,22 @@ def parity_of(
         served = opened.ask(partial(trials.served_of, requests=wanted, start=first))
         engine = settings.engines[part.shadow.to.partition("/")[0]]
         at_home = (engine.boundary or kind(engine.kind).boundary) == "local"
-        return of_shadow(judged, period, copied, served, costs, at_home)
+        return of_shadow(judged, period, _as_declared(copied, part.shadow), served, costs, at_home)
     assert part.split is not None
     drawn = opened.ask(partial(trials.drawn_of, experiment=part.name, metric=judged.metric, start=first, end=end))
     served = opened.ask(partial(trials.served_of, requests=[one.request for one in drawn], start=first))
     arms = {"local": frozenset(part.split.local), "api": frozenset(part.split.api)}
     return of_split(judged, period, drawn, served, costs, arms)
+
+
+def _as_declared(copied: Sequence[Copied], part: Shadow) -> list[Copied]:
+    """Copies, of which those count that went where, and were compared as, the configuration says now."""
+    return [
+        one
+        if one.target == part.to and (one.score < 0 or one.how == part.compare)
+        else replace(one, copy="", score=-1, why="changed")
+        for one in copied
+    ]
 
 
 def parity_figure(settings: Settings, opened: Books, span: tuple[int, int]) -> Figure | None:

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from engines.ratecard import PeriodCost
 from policies.parity import (
     UNLIKELY,
     Interval,
+    Ints,
     Margin,
     chance_of,
     chance_of_split,
@@ -29,6 +31,7 @@ from proxy.projections.trials import Copied, Drawn, Served
 ARMS = ("local", "api")
 UNITS = {"key": "keys", "application": "applications", "user": "users", "session": "sessions", "request": "requests"}
 MILLION = 1_000_000
+_UNANSWERED = frozenset({"failed", "unreadable"})
 
 
 class Judged(Struct, frozen=True):
@@ -131,7 +134,7 @@ def of_split(
     measured = [one for one in compared if one.value is not None]
     found = compare(
         np.array([units[one.unit] for one in measured], dtype=np.int64),
-        np.array([one.phase for one in measured], dtype=np.int64),
+        _strata(measured),
         np.array([ARMS.index(one.arm) for one in measured], dtype=np.int64),
         np.array([one.value for one in measured], dtype=np.float64),
         judged.margin,
@@ -143,12 +146,9 @@ def of_split(
         sides.append(_side(arm, own, attempts, costs, arms[arm], value))
     local, api = sides
     room = None if found is None else found.room
-    phases = _phases(drawn)
-    split = chance_of_split(
-        np.array([phase.local for phase in phases], dtype=np.int64),
-        np.array([phase.share for phase in phases], dtype=np.float64),
-        np.array([phase.units for phase in phases], dtype=np.int64),
-    )
+    once = _once(drawn)
+    phases = _phases(once)
+    split = _split_chance(once)
     missing = _missing_chance(compared, units)
     needed = None if room is None else more_needed(room, local.units + api.units)
     share = len(measured) / max(1, local.units + api.units)
@@ -180,12 +180,26 @@ def of_shadow(
     local = _paired("local", copies if local_target else clients, attempts, costs, len(scores), value)
     api = _paired("api", clients if local_target else copies, attempts, costs, len(scores), None)
     needed = None if room is None else more_needed(room, len(scores))
+    state, notes = _state(len(scores) > 0, room), _cost_notes(costs)
+    unanswered = sum(one.why in _UNANSWERED for one in pairs) if local_target else 0
+    if state == "shown" and unanswered and not _surely(scores, unanswered, least):
+        state = "doubtful"
+        notes.append(
+            f"{_share(unanswered, len(pairs))} of the copies had no answer that could be read. If each of those counted as no"
+            " agreement, parity would not be shown."
+        )
     return Parity(
-        judged=judged, period=period, local=local, api=api, state=_state(len(scores) > 0, room), difference=None,
+        judged=judged, period=period, local=local, api=api, state=state, difference=None,
         ratio=agreed, room=room, needed=needed, needed_requests=needed, phases=(), excluded={},
         left_out=dict(Counter(one.why for one in copied if one.why)), split_chance=None, missing_chance=None,
-        drawn=len(copied), notes=tuple(_cost_notes(costs)),
+        drawn=len(copied), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _surely(scores: NDArray[np.float64], unanswered: int, least: float) -> bool:
+    """Is what is asked for reached even if what had no answer is nothing worth?"""
+    agreed = mean(np.concatenate([scores, np.zeros(unanswered)]))
+    return agreed is not None and agreed.low > least
 
 
 def _state(anything: bool, room: Interval | None) -> str:
@@ -209,11 +223,12 @@ def _missing_chance(compared: Sequence[Drawn], units: Mapping[str, int]) -> floa
     """How likely the arms differ at least so much in missing feedback by chance alone; units stay together."""
     found = compare(
         np.array([units[one.unit] for one in compared], dtype=np.int64),
-        np.array([one.phase for one in compared], dtype=np.int64),
+        _strata(compared),
         np.array([ARMS.index(one.arm) for one in compared], dtype=np.int64),
         np.array([one.value is None for one in compared], dtype=np.float64),
         Margin(1.0, relative=False),
         replicates=8,
+        whole_units=False,
     )
     gap = found.difference if found is not None else None
     return 1.0 if gap is None else chance_of(gap.estimate / gap.error)
@@ -262,18 +277,39 @@ def _filled(
     )  # fmt: skip
 
 
-def _phases(drawn: Sequence[Drawn]) -> tuple[Phase, ...]:
+def _declared(one: Drawn) -> tuple[int, int]:
+    """(phase, share of local in millionths) that a request was drawn by: a phase may be given another share as it runs."""
+    return one.phase, one.propensity if one.arm == "local" else MILLION - one.propensity
+
+
+def _strata(drawn: Sequence[Drawn]) -> Ints:
+    """Numbers of what requests were drawn by: arms are compared among those that had the same chances."""
+    numbers = {declared: number for number, declared in enumerate(sorted({_declared(one) for one in drawn}))}
+    return np.array([numbers[_declared(one)] for one in drawn], dtype=np.int64)
+
+
+def _once(drawn: Sequence[Drawn]) -> dict[tuple[tuple[int, int], str], Drawn]:
     """Every unit counts once in a phase: it was drawn once."""
-    units: dict[tuple[int, str], Drawn] = {}
+    units: dict[tuple[tuple[int, int], str], Drawn] = {}
     for one in drawn:
-        units.setdefault((one.phase, one.unit), one)
-    found = []
-    for number in sorted({phase for phase, _ in units}):
-        inside = [one for (phase, _), one in units.items() if phase == number]
-        first = inside[0]
-        chance = first.propensity if first.arm == "local" else MILLION - first.propensity
-        found.append(Phase(number, chance / MILLION, len(inside), sum(one.arm == "local" for one in inside)))
-    return tuple(found)
+        units.setdefault((_declared(one), one.unit), one)
+    return units
+
+
+def _phases(once: Mapping[tuple[tuple[int, int], str], Drawn]) -> tuple[Phase, ...]:
+    whole = Counter(declared for declared, _ in once)
+    local = Counter(declared for (declared, _), one in once.items() if one.arm == "local")
+    return tuple(
+        [Phase(declared[0], declared[1] / MILLION, whole[declared], local[declared]) for declared in sorted(whole)]
+    )
+
+
+def _split_chance(once: Mapping[tuple[tuple[int, int], str], Drawn]) -> float:
+    shares: dict[str, list[float]] = {}
+    for (_, share), unit in once:
+        shares.setdefault(unit, []).append(share / MILLION)
+    local = sum(one.arm == "local" for one in once.values())
+    return chance_of_split(local, Counter(tuple(sorted(each)) for each in shares.values()))
 
 
 def _split_notes(

@@ -40,9 +40,10 @@ def verdict(found: Parity) -> str:
         return f"{words}: too little was measured, or it does not vary, so that no interval can be drawn."
     text = f"{words}: {_reached(found)}; {_asked(found)}."
     if found.state == "doubtful":
-        text += (
-            " The interval alone would show parity, but the arms are not as chance would have made them: see the notes."
-        )
+        why = "the arms are not as chance would have made them"
+        if judged.kind == "shadow":
+            why = "too many copies were not answered"
+        text += f" The interval alone would show parity, but {why}: see the notes."
     if found.state == "open" and found.needed is not None:
         text += f" About {_more(found)} would show it, if it stays as it is."
     elif found.state == "below":
@@ -244,6 +245,7 @@ LEFT_OUT = {
     "unreadable": "not compared, an answer could not be read",
     "judge_busy": "not compared, the judge was busy",
     "judge_failed": "not compared, the judge did not answer",
+    "changed": "not counted, they went to another target or were compared in another way than is declared now",
     "incomparable": "not compared, the reference had nothing of this kind in it",
 }
 

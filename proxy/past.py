@@ -224,6 +224,11 @@ class Policies:
         then = self._text(policy)
         return then is not None and all(then.get(name) == self._now.get(name) for name in ("routes", "classifiers"))
 
+    def same_models(self, policy: str) -> bool:
+        """Were the same models there, for the same requests, and the same asked of what cannot be looked at?"""
+        then = self._text(policy)
+        return then is not None and all([then.get(name) == self._now.get(name) for name in ("engines", "models", "compliance")])
+
     def same_scorer(self, policy: str) -> bool:
         then = self._text(policy)
         if then is None:

@@ -8,7 +8,7 @@ was no candidate is up and idle.  What hangs on a fact that no record holds is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from compliance.model import LOCAL, Finding, Verdict
-from compliance.records import Decision, Refused
+from compliance.records import Decision, Outcome, Refused
 from compliance.rules import CLOUD, HOME, Facts, Labels, Ruling
 from engines.catalog import Entry
 from engines.model import Target, Usage
@@ -74,7 +74,13 @@ if TYPE_CHECKING:
     from proxy.config import Settings
 
 _DECIDED = frozenset({"policy_blocked", "no_eligible_target"})
-"""Refusals that a policy decides; any other stands as it was."""
+"""Refusals that a policy decides; any other stands as it was, but for those that another policy might not make:"""
+_UNLOOKED = frozenset({"model_not_found", "not_scannable"})
+"""Refused before all of it was looked at."""
+_NOT_LOOKED_AT = "what was not looked at"
+"""Stands beside types of findings."""
+_FINAL = frozenset({"request_rejected", "total_timeout", "answer_too_large"})
+"""Errors after which no other candidate is asked."""
 _OF_ROUTES = ("route", "probability", "margin")
 
 
@@ -143,8 +149,10 @@ class Replayer:
         """Types that the rules let leave in the clear to one of the model's targets, where it cannot be told whether they
         would; nothing of what left then."""
         record = past.record
+        if record.model.startswith("~"):
+            return frozenset({_NOT_LOOKED_AT})
         entry, principal = self._catalog.find(record.model), self._keys.get(record.key)
-        if entry is None or principal is None or unseen(record):
+        if entry is None or principal is None:
             return frozenset()
         ruling = self._ruling(record, principal)
         steerer = self._steerers.get(entry.name)
@@ -158,7 +166,7 @@ class Replayer:
                 and verdict.allows(target.boundary, redacted=True)
                 and principal.may_reach(target.boundary)
             ):
-                found |= clear(record, verdict)
+                found |= {_NOT_LOOKED_AT} if unseen(record) or record_code(past) in _UNLOOKED else clear(record, verdict)
         return frozenset(found - was(past).leaves.keys())
 
     # --- one request --------------------------------------------------------------------------------------------
@@ -166,7 +174,7 @@ class Replayer:
     def _would(self, past: Past, before: Went) -> Went:
         record = past.record
         if before.where == "refused" and not past.decisions and record_code(past) not in _DECIDED:
-            return before
+            return self._stays_refused(past, before)
         self._tellable(past)
         principal = self._keys[record.key]
         entry = self._catalog.find(record.model)
@@ -185,6 +193,25 @@ class Replayer:
         chosen = plan.entry if plan is not None else entry
         ranking = self._ranked(past, chosen, plan, shape, ruling, principal)
         return self._went(past, before, chosen, plan, ranking, ruling)
+
+    def _stays_refused(self, past: Past, before: Went) -> Went:
+        """What was refused for another reason than by a policy's decision, unless this policy might not refuse it."""
+        record, code = past.record, record_code(past)
+        if code == "budget_exceeded" and record.policy != self.settings.policy_hash:
+            raise Untold("a budget was spent then, and budgets are not replayed")
+        undeclared = record.model.startswith("~")
+        if code not in _UNLOOKED or (
+            (undeclared or code == "not_scannable") and self._policies.same_models(record.policy)
+        ):
+            return before
+        if undeclared:
+            raise Untold("its model is not declared, and records hold no such name")
+        principal = self._keys.get(record.key)
+        if principal is None:
+            raise Untold("its key is known no more")
+        if self._catalog.find(record.model) is None or not principal.may_use(record.model):
+            return Went("refused", rule="model_not_found")
+        raise Untold("it was refused before all of it was looked at")
 
     def _tellable(self, past: Past) -> None:
         record = past.record
@@ -320,25 +347,43 @@ class Replayer:
         rule = ranking.rule
         if not ranked:
             return Went("refused", rule="no_eligible_target")
-        same = bool(past.decisions) and ranked[0] == past.decisions[0].target
+        tried = self._tried(past, ranked)
+        same = bool(past.decisions) and ranked[0] == past.decisions[0].target and self._goes_on(past, tried)
         reads = plan.escalation if plan is not None else None
         if reads is not None and ranked[0] in reads.below and not (same and self._read_alike(record, reads.decision)):
             raise Untold("a decision reads its answer, and no record says how doubtful that is")
         if same:
             return self._as_it_was(past, before, entry, ruling, rule, goes_up=reads is not None)
-        failed = {one.target for one in past.decisions if did_fail(past.outcomes.get(one.attempt))}
-        tried = []
-        for name in ranked:
-            tried.append(name)
-            if name not in failed:
-                break
         targets = [entry.by_name[name] for name in tried]
         leaves = leaving(
             [(target.name, target.boundary, clear(record, self._verdict(ruling, target))) for target in targets]
         )
         last = targets[-1]
+        if last.name in self._failed(past):
+            return Went("refused", last.name, "engine_error", before.cost, leaves)
         where = LOCAL if last.boundary == LOCAL else "cloud"
         return Went(where, last.name, rule, self._cost(past, last), leaves)
+
+    @staticmethod
+    def _failed(past: Past) -> dict[str, Outcome]:
+        """What did not answer, by target."""
+        ended = [(one.target, past.outcomes.get(one.attempt)) for one in past.decisions]
+        return {target: outcome for target, outcome in ended if outcome is not None and did_fail(outcome)}
+
+    def _tried(self, past: Past, ranked: Sequence[str]) -> list[str]:
+        """Those of the ranked that would be asked, one after another: what failed then fails again."""
+        failed, tried = self._failed(past), []
+        for name in ranked[: self.settings.limits.attempts]:
+            tried.append(name)
+            if name not in failed or failed[name].error in _FINAL:
+                break
+        return tried
+
+    def _goes_on(self, past: Past, tried: Sequence[str]) -> bool:
+        """Would the same targets be asked, one after another, as were then?  Under the same policy they would, whatever kept
+        one of them from being asked."""
+        asked = [one.target for one in past.decisions if not one.routing.endswith(DOUBTFUL)]
+        return past.record.policy == self.settings.policy_hash or len(tried) == 1 == len(asked) or tried == asked
 
     def _read_alike(self, record: Decision | Refused, decision: str) -> bool:
         """Was its answer read as this decision would have it read?"""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.config_routes import RoutePart
 
 EMBEDDING = Path(__file__).parent.parent / "policies" / "models" / "embedding"
-VERSION = "routes 3"
+VERSION = "routes 4"
 """Changes with what is fitted, so that nothing of an older version is taken for it."""
 GRAPH_VERSION = "minilm int8 2"
 """Changes with the graph that is made of the weights."""

@@ -248,9 +248,10 @@ class Shadowing:
             await self._attempts.run(exchange, decision, targets)
         finally:
             self._held -= 1
-        if exchange.attempts and exchange.attempts[-1].ending == "completed" and tee.status == 200:
+        given = _given(exchange)
+        if given is not None and given.ending == "completed" and tee.status == 200:
             for shadow in drawn:
-                self._begin(shadow, exchange, tee)
+                self._begin(shadow, exchange, given, tee)
 
     async def close(self) -> None:
         """No copy is begun any more; those under way end, and are recorded as abandoned."""
@@ -276,17 +277,18 @@ class Shadowing:
 
     def _leave_out(self, drawn: Sequence[Shadow], exchange: Exchange) -> None:
         for shadow in drawn:
-            if exchange.attempts and shadow.is_about(exchange.attempts[-1]):
+            given = _given(exchange)
+            if given is not None and shadow.is_about(given):
                 self._tell(shadow, exchange, why="busy")
 
-    def _begin(self, shadow: Shadow, exchange: Exchange, tee: Tee) -> None:
+    def _begin(self, shadow: Shadow, exchange: Exchange, given: Attempt, tee: Tee) -> None:
         tasks = self._tasks[shadow.name]
-        if self._closed or not shadow.is_about(exchange.attempts[-1]):
+        if self._closed or not shadow.is_about(given):
             return
         if len(tasks) >= shadow.part.running:
             self._tell(shadow, exchange, why="busy")
             return
-        task = self._loop.create_task(self._copy(shadow, exchange, tee))
+        task = self._loop.create_task(self._copy(shadow, exchange, given, tee))
         tasks.add(task)
         task.add_done_callback(lambda done: self._ended(tasks, done))
 
@@ -297,7 +299,7 @@ class Shadowing:
 
     # --- a copy -------------------------------------------------------------------------------------------------
 
-    async def _copy(self, shadow: Shadow, exchange: Exchange, tee: Tee) -> None:
+    async def _copy(self, shadow: Shadow, exchange: Exchange, given: Attempt, tee: Tee) -> None:
         request, verdict, ruling, principal = exchange.request, exchange.verdict, exchange.ruling, exchange.principal
         assert request is not None and verdict is not None and ruling is not None and principal is not None
         health = exchange.facts.health if exchange.facts is not None else False
@@ -319,7 +321,7 @@ class Shadowing:
         why = await self._sent(copy, copy.decision, shadow.target)
         points = NOT_COMPARED
         if not why and shadow.part.compare is not None:
-            points, why = await self._compared(shadow, exchange, tee, sink)
+            points, why = await self._compared(shadow, exchange, given, tee, sink)
         self._tell(shadow, exchange, why=why, copy=copy.id if copy.attempts else "", points=points)
 
     async def _sent(self, copy: Exchange, decision: Decision, target: Target) -> str:
@@ -360,7 +362,9 @@ class Shadowing:
         copy.verdict, copy.subject = exchange.verdict, exchange.subject
         return copy
 
-    async def _compared(self, shadow: Shadow, exchange: Exchange, tee: Tee, sink: Tee) -> tuple[int, str]:
+    async def _compared(
+        self, shadow: Shadow, exchange: Exchange, given: Attempt, tee: Tee, sink: Tee
+    ) -> tuple[int, str]:
         """(score, why there is none).  The API's answer is the reference; between two of a kind, the client's."""
         assert exchange.surface is not None and shadow.part.compare is not None
         if tee.cut or sink.cut:
@@ -369,7 +373,7 @@ class Shadowing:
         clients, copied = said(dialect, tee.streamed, tee.kept), said(dialect, sink.streamed, sink.kept)
         if clients is None or copied is None:
             return NOT_COMPARED, "unreadable"
-        turned = exchange.attempts[-1].target.boundary == LOCAL and shadow.target.boundary != LOCAL
+        turned = given.target.boundary == LOCAL and shadow.target.boundary != LOCAL
         reference, other = (copied, clients) if turned else (clients, copied)
         if shadow.judge is not None:
             return await self._judged(shadow, shadow.judge, exchange, reference, other)
@@ -428,6 +432,11 @@ class Shadowing:
             self._journal.append(record)
         except JournalError:
             pass  # nothing was sent that has no record of its own
+
+
+def _given(exchange: Exchange) -> Attempt | None:
+    """Whose answer the client has: not always the last that was asked."""
+    return next((attempt for attempt in reversed(exchange.attempts) if attempt.committed), None)
 
 
 def build_shadows(settings: Settings, target: Callable[[str], Target]) -> list[Shadow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -67,7 +68,13 @@ def run(
     for note in notes:
         log.info("%s", note)
     state = Path(settings.state.dir)
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for directory, option in ((state, "pass --state-dir"), (Path(settings.audit.dir), "set audit.dir")):
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(directory, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise CannotServe(f"cannot write in the directory {directory}: {error.strerror}; {option}") from None
     if (why := why_not_capture(settings)) is not None:
         raise CannotServe(f"audit.captures: {why}")
     with _only_one(state), contextlib.ExitStack() as stack:

@@ -52,6 +52,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket, channel
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `proxy.workers`
     supervisor, tell = await asyncio.open_connection(sock=channel)
     watching = loop.create_task(_watch(supervisor, stop))
     worker = await build_worker(settings, slot, loop)

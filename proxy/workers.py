@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 
 LENGTH = struct.Struct(">Q")
 READY = b"ready\n"
@@ -26,7 +28,7 @@ class WorkerProcess:
         self.slot = slot
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
-        with theirs:
+        with theirs, _uninterrupted():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy.worker", "--slot", str(slot)], stdin=theirs.fileno()
             )
@@ -80,6 +82,17 @@ class WorkerProcess:
                     self._ready.set()
         self._channel.close()
         self._gone.set()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started here does not hear Ctrl-C until it asks to: a terminal sends it to every process, and one that loads
+    its modules would end in a traceback.  It is the supervisor who ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def told(channel: socket.socket) -> tuple[bytes, socket.socket] | None:

@@ -43,11 +43,11 @@ def together(text: str, spans: list[Span], *, tagged: bool = False) -> list[Span
         alone = all(span.type in _DATES_AND_PLACES and span.confidence < FAINT for span in spans)
         return [] if alone else spans
     seen = None
-    if not any([_identifies(text, span) for span in spans]):
+    if not any(_identifies(text, span) for span in spans):
         seen = cues(text)
-        if not (seen[0] and any([_identifies(text, span, person=True) for span in spans])):
+        if not (seen[0] and any(_identifies(text, span, person=True) for span in spans)):
             return []
-    if all([_of_a_study(text, span) for span in spans]) and many_meant(*(seen or cues(text))):
+    if all(_of_a_study(text, span) for span in spans) and many_meant(*(seen or cues(text))):
         return []
     return spans
 

@@ -114,6 +114,7 @@ class Copied(Struct, frozen=True):
     target: str
     score: int
     why: str
+    how: str = ""
 
 
 class Served(Struct, frozen=True):
@@ -142,7 +143,7 @@ def drawn_of(db: sqlite3.Connection, experiment: str, metric: str, start: int, e
 def copied_of(db: sqlite3.Connection, experiment: str, start: int, end: int) -> list[Copied]:
     """What a shadow experiment drew in [start, end)."""
     rows = db.execute(
-        "SELECT request, copy, target, score, why FROM shadowed WHERE experiment = ? AND at >= ? AND at < ? ORDER BY at, request",
+        "SELECT request, copy, target, score, why, how FROM shadowed WHERE experiment = ? AND at >= ? AND at < ? ORDER BY at, request",
         (experiment, start, end),
     )
     return [Copied(*row) for row in rows]

@@ -219,6 +219,37 @@ def test_a_port_that_is_taken_is_said_plainly(tmp_path: Path) -> None:
     assert (done.returncode, "--port" in done.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(("part", "says"), [("state", "--state-dir"), ("audit", "audit.dir")])
+def test_a_directory_that_cannot_be_written_is_said_plainly(part: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = tmp_path / "spillway.yaml"
+    places = {"state": tmp_path / "state", "audit": tmp_path / "audit"} | {part: tmp_path / "file" / "in"}
+    config.write_text("".join([f"{name}: {{dir: {place}}}\n" for name, place in places.items()]))
+    run = spillway("serve", "-c", str(config), "--port", str(free_port()), directory=tmp_path)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert f"cannot write in the directory {tmp_path / 'file' / 'in'}" in run.stderr and says in run.stderr
+
+
+@pytest.mark.parametrize("after", [0.15, 0.4, 0.8, 1.5])
+def test_ctrl_c_while_it_starts_shows_no_traceback_and_leaves_nothing_running(after: float, tmp_path: Path) -> None:
+    """A terminal sends it to every process, the worker that loads its modules among them."""
+    config = tmp_path / "spillway.yaml"
+    config.write_text('engines: {m: {kind: vllm, replicas: ["http://127.0.0.1:9"], models: {m: {}}}}\nmodels: {m: [m/m]}\n')
+    process = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); import proxy.__main__ as m; m.main()",
+         "serve", "-c", str(config), "--port", str(free_port())],
+        cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    printed = process.communicate(timeout=60)[0]  # to the end: no process holds the pipe any more
+    assert "Traceback" not in printed and process.returncode in (0, 130)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 def test_when_the_supervisor_is_killed_nothing_is_left_running(tmp_path: Path) -> None:
     import psutil
 

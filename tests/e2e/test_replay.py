@@ -303,3 +303,62 @@ async def test_engines_that_failed_fail_again_and_the_rest_is_the_next_choice(tm
     assert row["targets"][0]["after"] != "sky/gpt-4o"
     code, row = made.replay(models={"gpt-4o": ["other/x"]})
     assert row["targets"] == [{"before": "sky/gpt-4o", "after": "other/x", "requests": 1}]
+
+
+NUMBERS_MAY_LEAVE = {"rules": [{"name": "numbers may leave", "when": {"found": ["ssn"]}, "action": "allow"}]}
+
+
+async def test_law_01_what_is_asked_after_a_failed_first_choice_is_told_as_well(tmp_path: Path) -> None:
+    """The first choice is the same, and failed: another policy's second one would get the text."""
+    async with ScriptedEngine(answering({"error": {}}, 500)) as home, ScriptedEngine(answering(completion())) as sky:
+        whole = config(home.url, sky.url, models={"gpt-4o": ["home/big"]}, decisions=[], compliance=NUMBERS_MAY_LEAVE)
+        made = Bench(tmp_path, whole)
+        async with running(whole, tmp_path) as spillway:
+            assert (await made.say(spillway, TEXTS["ssn"], "gpt-4o")).status >= 500
+    code, row = made.replay()
+    assert (code, row["same"], row["before"]["refused"], row["after"]["refused"]) == (0, 1, 1, 1)
+    code, row = made.replay(models={"gpt-4o": ["home/big", "sky/gpt-4o"]})
+    assert code == 1 and row["egress"]["newly"][0]["targets"] == {"sky/gpt-4o": 1}
+    code, row = made.replay(models={"gpt-4o": ["home/big", "sky/gpt-4o"]}, limits={"attempts": 1})
+    assert (code, row["after"]["refused"]) == (0, 1)
+
+
+async def test_law_01_another_second_choice_under_less_of_a_contract_is_told(tmp_path: Path) -> None:
+    async with ScriptedEngine(answering({"error": {}}, 500)) as home, ScriptedEngine(answering(completion())) as sky:
+        models = {"gpt-4o": ["home/big", "sky/gpt-4o"]}
+        whole = config(home.url, sky.url, models=models, decisions=[], compliance=NUMBERS_MAY_LEAVE)
+        made = Bench(tmp_path, whole)
+        async with running(whole, tmp_path) as spillway:
+            assert (await made.say(spillway, TEXTS["ssn"], "gpt-4o")).headers["x-spillway-target"] == "sky/gpt-4o"
+    assert made.replay()[0] == 0
+    code, row = made.replay(models={"gpt-4o": ["home/big", "other/x"]})
+    assert code == 1 and [leak["type"] for leak in row["egress"]["weaker_contract"]] == ["ssn"]
+    code, row = made.replay(models={"gpt-4o": ["home/big"]})
+    assert (code, row["after"]["refused"], row["egress"]["no_longer"]) == (0, 1, {"ssn": 1})
+
+
+async def test_law_08_what_was_refused_unseen_is_not_told_to_stay_refused(tmp_path: Path) -> None:
+    """A model that was not there then, and is now: nobody looked at what was asked of it."""
+    async with ScriptedEngine(answering(completion())) as home, ScriptedEngine(answering(completion())) as sky:
+        whole = config(home.url, sky.url, models={"gpt-4o": ["home/big"]}, decisions=[])
+        made = Bench(tmp_path, whole)
+        async with running(whole, tmp_path) as spillway:
+            assert (await made.say(spillway, TEXTS["ssn"], "new")).status == 404
+    code, row = made.replay("--strict", prices={})
+    assert (code, row["same"], row["not_replayed"]) == (0, 1, {})
+    code, row = made.replay(models={"gpt-4o": ["home/big"], "new": ["sky/gpt-4o"]})
+    assert code == 0 and row["replayed"] == 0 and [leak["type"] for leak in row["egress"]["may"]] == ["what was not looked at"]
+    assert made.replay("--strict", models={"gpt-4o": ["home/big"], "new": ["sky/gpt-4o"]})[0] == 1
+
+
+async def test_law_08_what_was_not_scanned_may_leave_where_a_cloud_comes_in(tmp_path: Path) -> None:
+    async with ScriptedEngine(answering(completion())) as home, ScriptedEngine(answering(completion())) as sky:
+        needed = {"scan": "needed"}
+        whole = config(home.url, sky.url, models={"gpt-4o": ["home/big"]}, decisions=[], compliance=needed)
+        made = Bench(tmp_path, whole)
+        async with running(whole, tmp_path) as spillway:
+            assert (await made.say(spillway, TEXTS["ssn"], "gpt-4o")).status == 200
+        assert made.recorded()[0].rule.startswith("not scanned")
+    assert made.replay("--strict")[0] == 0
+    code, row = made.replay("--strict", models={"gpt-4o": ["sky/gpt-4o"]})
+    assert code == 1 and [leak["type"] for leak in row["egress"]["may"]] == ["what was not looked at"]

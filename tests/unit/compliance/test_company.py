@@ -99,7 +99,7 @@ def test_the_scanner_asks_for_company() -> None:
 
 def test_many_unsure_names_cost_one_look_at_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    monkeypatch.setattr("compliance.detectors.company.one_person", lambda text: looks.append(text) or False)
+    monkeypatch.setattr("compliance.detectors.company.cues", lambda text: looks.append(text) or (False, 0))
     text = "Quellima " * 500
     assert together(text, [Span("name", at * 9, at * 9 + 8, 0.9) for at in range(500)]) == []
     assert len(looks) == 1

@@ -18,7 +18,7 @@ from growth import linear
 
 from compliance.detectors.automaton import TooMany
 from compliance.detectors.forms import MAX_LEVELS, Form, Forms
-from compliance.detectors.hiding import HIDING, characters, plain_form
+from compliance.detectors.hiding import HIDING, characters, plain_form, shows_all
 from compliance.detectors.patterns import Patterns
 from compliance.scan import Scanner
 
@@ -311,3 +311,34 @@ def test_the_padding_of_base64_does_not_join_it_to_the_next_field() -> None:
     token = b64("note: 4157368193036427 end")
     assert token.endswith("=")
     assert SCANNER.inspect({"name": token, "content": "hello there"}).findings[0].type == "card"
+
+
+@pytest.mark.parametrize(
+    "text", ["wow ! ! ! ! ! ! ! ! @ you", ". . . . . . . . . .", "a ? ? ? ? ? ? ? b", "( - - - - - - - - - )"]
+)
+def test_law_10_signs_set_one_by_one_end(text: str) -> None:
+    assert found(text) == []
+
+
+def test_no_ordinary_character_of_ascii_hides_anything() -> None:
+    ordinary = "\t\n\r" + "".join(map(chr, range(32, 127)))
+    assert HIDING.search(ordinary) is None and shows_all(ordinary)
+
+
+@pytest.mark.parametrize(
+    "text", ["Größe, Übung; naïve", "会议改到下周", "привет", "😀 fine", "a\u0301b", "1\u00b2", "\u200b", "x\ud800"]
+)
+def test_what_shows_all_has_no_form_of_its_characters(text: str) -> None:
+    assert not (shows_all(text) and characters(text))
+
+
+def test_few_and_many_hiding_characters_are_found_alike() -> None:
+    digits = "".join(chr(0x660 + digit) for digit in range(10)) + "".join(chr(0xFF10 + digit) for digit in range(10))
+    for text in ("x\uff11y\u2013z\uff11 \u200b", digits):
+        expected = [(m.start(), m.end(), plain_form(m.group())) for m in HIDING.finditer(text)]
+        assert characters(text) == expected
+
+
+@pytest.mark.parametrize("text", ["OOOOOOOOO1234567890", "123-45-67B9", "l23-45-6789", "123-45-678O"])
+def test_letters_among_digits_are_hinted(text: str) -> None:
+    assert "letters" in FORMS.hints(text)

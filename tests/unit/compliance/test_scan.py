@@ -117,7 +117,7 @@ class Broken(Patterns):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def find(self, text: str, *, most: int = 0) -> list[Span]:
+    def find(self, text: str, *, most: int = 0, data: bytes | None = None) -> list[Span]:
         raise self._error
 
 

@@ -90,6 +90,25 @@ def test_products_of_n_grams_are_those_of_the_whole_matrix(texts: list[list[int]
     assert np.allclose(back, 1 + whole[:, grams.used].T @ short, atol=1e-4)
 
 
+def test_a_small_class_is_not_drowned_by_a_large_one() -> None:
+    """Texts between two classes go to neither for its size alone: the line stands nearer the middle than without."""
+    chance = np.random.default_rng(3)
+    reads, labels = [], []
+    for number in range(110):
+        small = number < 10
+        vector = chance.normal(size=4).astype(np.float32) * 0.7 + np.array(
+            [1.0 if small else -1.0, 0, 0, 0], np.float32
+        )
+        reads.append((vector / np.linalg.norm(vector), np.zeros(0, np.int64)))
+        labels.append(0 if small else 1)
+    fair = fit(reads, np.array(labels, np.int64), 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "_fairness", lambda labels, classes: np.ones(classes, np.float32))
+        plain = fit(reads, np.array(labels, np.int64), 2)
+    middle = (np.array([0, 1, 0, 0], np.float32), np.zeros(0, np.int64))
+    assert np.ptp(fair.scores(middle)) < np.ptp(plain.scores(middle))
+
+
 def test_scores_are_what_the_weights_say() -> None:
     reads, labels = examples()
     head = fit(reads, labels, 3)

@@ -160,6 +160,61 @@ def test_arms_without_a_single_failure_are_not_sure_yet() -> None:
     assert flat is not None and flat.room is None
 
 
+def test_units_that_are_good_as_a_whole_say_as_much_as_there_are_of_them() -> None:
+    """One local unit of seven is bad in all it asks: where none was among so few, nothing is shown."""
+    rng = np.random.default_rng(15)
+    units = np.repeat(np.arange(20), 200)
+    arms = units % 2
+    shown = levelled = 0
+    for number in range(120):
+        good = rng.random(20) < np.where(np.arange(20) % 2 == LOCAL, 0.85, 1.0)
+        found = compare(
+            units, np.zeros(4_000, int), arms, good[units].astype(float), RELATIVE, replicates=200, seed=number
+        )
+        assert found is not None
+        levelled += found.levelled
+        shown += found.room is not None and found.room.low > 0
+    assert levelled > 10
+    assert shown <= 6
+    flat = compare(units, np.zeros(4_000, int), arms, np.ones(4_000), RELATIVE)
+    assert flat is not None and (flat.local, flat.api, flat.units, flat.measured) == (
+        1.0,
+        1.0,
+        (10, 10),
+        (2_000, 2_000),
+    )
+
+
+def test_what_is_rounding_is_no_spread() -> None:
+    """The same five values of each unit, in another order each: all that differs are the sums' last digits."""
+    rng = np.random.default_rng(16)
+    values = np.concatenate([rng.permutation([0.1, 0.2, 0.3, 0.7, 1.1]) for _ in range(16)])
+    sample = (np.repeat(np.arange(16), 5), np.zeros(80, int), np.repeat([LOCAL, API] * 8, 5))
+    found = compare(*sample, values, RELATIVE)
+    assert found is not None and found.difference is None and found.ratio is None and found.room is None
+    other = compare(*sample, values + np.repeat(rng.normal(0, 1e-6, 16), 5), RELATIVE)
+    assert other is not None and other.difference is not None
+
+
+def test_numbers_too_large_to_square_give_no_interval() -> None:
+    values = np.where(np.arange(40) % 3, 1e299, -1e299)
+    found = compare(np.arange(40), np.zeros(40, int), np.array([LOCAL, API] * 20), values, RELATIVE)
+    assert found is not None and found.difference is None and found.room is None
+
+
+def test_a_few_scores_that_are_almost_alike_do_not_show_much() -> None:
+    """One copy of ten agrees in nothing: where eight are all that there are, and none of them is such a one."""
+    rng = np.random.default_rng(17)
+    shown = 0
+    for number in range(200):
+        found = mean(
+            np.where(rng.random(FEWEST) < 0.1, 0.0, rng.uniform(0.97, 1.0, FEWEST)), replicates=200, seed=number
+        )
+        assert found is not None and found.low <= found.estimate <= found.high
+        shown += found.low > 0.95
+    assert shown <= 10
+
+
 def test_the_mean_of_scores() -> None:
     rng = np.random.default_rng(6)
     held = 0
@@ -190,10 +245,33 @@ def test_how_many_more_are_needed_comes_true() -> None:
     assert few < 20 < enough
 
 
-def test_a_division_that_was_not_drawn_is_seen() -> None:
-    shares, whole = np.array([0.5, 0.8]), np.array([1_000, 1_000])
-    assert chance_of_split(np.array([505, 795]), shares, whole) > 0.1
-    assert chance_of_split(np.array([580, 860]), shares, whole) < UNLIKELY
-    assert chance_of_split(np.array([0]), np.array([0.0]), np.array([50])) == 1.0
+@pytest.mark.parametrize("count", [500, 5_000])  # added up one by one, and by a normal curve
+def test_a_division_that_was_not_drawn_is_seen(count: int) -> None:
+    apart = {(0.5,): count, (0.8,): count}
+    assert chance_of_split(round(1.302 * count), apart) > 0.1
+    assert chance_of_split(round(1.44 * count), apart) < UNLIKELY
+    assert chance_of_split(0, {(0.0,): count}) == 1.0
+    assert chance_of_split(count, {(1.0,): count}) == 1.0
+
+
+def test_chance_of_a_division() -> None:
+    assert math.isclose(
+        chance_of_split(7, {(0.95,): 10}), 2 * 0.01150, rel_tol=1e-3
+    )  # not as a normal curve has it, 0.0003
+    assert chance_of_split(9, {(0.95,): 10}) > 0.5
+    assert chance_of_split(9, {(0.0,): 10}) == 0.0  # a draw that cannot have been
+
+
+@pytest.mark.parametrize("count", [60, 800])
+def test_a_unit_that_is_in_several_phases_was_drawn_once(count: int) -> None:
+    """Its draws are alike, and a sum of what is alike spreads further: chance is called a fault as seldom as it says."""
+    rng = np.random.default_rng(14)
+    shares = (0.5, 0.8, 0.95)
+    found = [
+        chance_of_split(int((rng.random(count)[:, None] < np.array(shares)).sum()), {shares: count})
+        for _ in range(1_000)
+    ]
+    assert sum(chance < 0.02 for chance in found) <= 35  # 20, and more than three standard deviations; apart: about 80
+    assert sum(chance < 0.3 for chance in found) > 150
     assert chance_of(0.0) == 1.0
     assert math.isclose(chance_of(-1.96), chance_of(1.96)) and math.isclose(chance_of(1.96), 0.05, abs_tol=0.0005)

@@ -85,6 +85,9 @@ def test_a_person(value: Any, fit: bool) -> None:
         ({"$ref": "#/$defs/none"}, 1, None),
         ({"required": "a"}, {}, None),
         ({"items": {"type": "integer"}}, "no list", True),
+        ({"required": [["a"]]}, {"a": 1}, None),  # no name, and nothing that a mapping could be asked for
+        ({"minimum": 10**400}, 1, False),  # longer than a float
+        ({"maximum": float("inf")}, 1, None),
     ],
 )
 def test_keywords(schema: Any, value: Any, fit: bool | None) -> None:
@@ -99,6 +102,23 @@ def test_what_goes_round_in_circles_or_is_too_much_cannot_be_told() -> None:
     for _ in range(5000):
         deep = [deep]
     assert fits({"const": deep}, deep) in (None, True)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": {"enum": [str(n) for n in range(3000)]}}, [1] * 3000),
+        ({"items": {"required": ["a"] * 3000}}, [{"a": 1}] * 3000),
+        ({"items": {"type": ["string"] * 3000}}, [1] * 3000),
+        ({"items": {"properties": {str(n): True for n in range(3000)}}}, [{}] * 3000),
+        ({"items": {str(n): 1 for n in range(3000)}}, [1] * 3000),
+        ({"items": {"$ref": "#" + "/a" * 3000}}, [1] * 3000),
+        ({"uniqueItems": True}, [[1] * 3000 + [n] for n in range(200)]),
+    ],
+)
+def test_law_10_pairs_are_counted_as_steps(schema: Any, value: Any) -> None:
+    """A schema that is long and a value that is long multiply: nine million looks would hold up a worker for seconds."""
+    assert fits(schema, value) is None
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def test_descriptions_speak_of_texts_unlike_every_utterance_only() -> None:
 def test_a_description_is_read_by_what_it_lists() -> None:
     assert phrases_of("cooking, ingredients and recipes") == ["cooking", "ingredients", "recipes"]
     assert phrases_of("sand or Orders AND andante") == ["sand", "Orders", "andante"]
+    assert phrases_of("\u5929\u6c17\u3001\u96e8") == ["\u5929\u6c17", "\u96e8"]
     assert phrases_of("") == [""] and phrases_of(".,") == [".,"]
     assert len(phrases_of(", ".join(map(str, range(100))))) == 16
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from scripted import chat_chunks, completion, message, message_events
 
 from engines import anthropic, openai
-from proxy.comparing import LONGEST_JUDGED, NOT_COMPARED, Said, judge_body, preferred, said, score
+from proxy.comparing import LONGEST_JUDGED, MOST_VALUES, NOT_COMPARED, Said, judge_body, preferred, said, score
 
 
 def test_what_was_said_is_read_back_in_every_form() -> None:
@@ -18,6 +19,19 @@ def test_what_was_said_is_read_back_in_every_form() -> None:
     assert said(anthropic.DIALECT, False, json.dumps(message("four patients")).encode()) == words
     assert said(anthropic.DIALECT, True, b"".join(message_events(["four ", "patients"]))) == words
     assert said(openai.DIALECT, False, b"no answer") is None
+
+
+def test_of_a_text_with_more_values_than_are_compared_no_more_are_held() -> None:
+    """However deep they lie: the place of each is as long as it is deep."""
+    peaks = []
+    for count in (MOST_VALUES + 1, 16 * MOST_VALUES):
+        text = "[" * 200 + ",".join(["1"] * count) + "]" * 200
+        tracemalloc.start()
+        assert score("json", Said(text), Said(text)) == NOT_COMPARED
+        peaks.append(tracemalloc.get_traced_memory()[1] - 24 * len(text))
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+    assert score("json", Said("[[" + "1," * 2_000 + '{"a": 1}]]'), Said("[[" + "1," * 2_000 + '{"a": 1}]]')) == 1000
 
 
 def test_tool_calls_are_part_of_it() -> None:

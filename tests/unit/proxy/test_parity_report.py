@@ -157,6 +157,47 @@ def test_a_shadow_is_judged_on_agreement(tmp_path: Path) -> None:
     assert found["left_out"].keys() == {"boundary", "busy"}
 
 
+def test_copies_that_had_no_answer_put_it_in_doubt(tmp_path: Path) -> None:
+    """Local fails on every fifth: what it answers agrees, and what it would have answered nobody knows."""
+    records = shadow_records(1_200, 14, agree=0.99)
+    for number, record in enumerate(r for r in records if r.kind == "shadowed" and r.copy):
+        if number % 5 == 0:
+            record.how, record.score, record.why = "", -1, "failed"
+    code, out, _ = run(made(tmp_path, records), "try-local")
+    assert code == 1 and "In doubt" in out and "too many copies were not answered" in " ".join(out.split())
+    assert re.search(r"20\.\d% of the copies had no answer", out)
+
+
+@pytest.mark.parametrize("change", [{"how": "exact"}, {"target": "gpu/other"}])
+def test_copies_of_before_a_change_are_not_counted(change: dict[str, str], tmp_path: Path) -> None:
+    records = shadow_records(1_200, 14, agree=0.99)
+    copied = [r for r in records if r.kind == "shadowed" and r.copy]
+    for record in copied[: len(copied) // 2]:
+        record.score = 0
+        for name, value in change.items():
+            setattr(record, name, value)
+    found = json.loads(run(made(tmp_path, records), "try-local", "--json")[1])
+    assert found["state"] == "shown"
+    assert found["left_out"]["changed"] == len(copied) // 2
+    assert found["local"]["measured"] == len(copied) - len(copied) // 2
+
+
+def test_a_phase_that_is_given_another_share_as_it_runs_is_compared_apart(tmp_path: Path) -> None:
+    """A fifth local and easy questions first, four fifths and hard ones then, under one number: arms are alike all the time."""
+    records = split_records(4_000, 21, phases=(0.2, 0.8), rates=(0.9, 0.9), missing=(0, 0))
+    easy = {r.request for r in records if r.kind == "assigned" and r.phase == 1}
+    values = {True: "1", False: "0.1"}
+    for record in records:
+        if record.kind == "feedback" and record.value == "true":
+            record.value = values[record.request in easy]
+        elif record.kind == "assigned":
+            record.phase = 1
+    found = json.loads(run(made(tmp_path, records), "cutover", "--json")[1])
+    assert [(phase["number"], phase["share"]) for phase in found["phases"]] == [(1, 0.2), (1, 0.8)]
+    assert found["split_chance"] > 0.01
+    assert 0.9 < found["ratio"]["estimate"] < 1.1
+
+
 def test_a_judges_preference_is_measured_from_even(tmp_path: Path) -> None:
     records = shadow_records(2_500, 20)
     for number, record in enumerate(r for r in records if r.kind == "shadowed" and r.copy):
