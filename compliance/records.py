@@ -490,7 +490,7 @@ class Assigned(Record, kw_only=True):
     kind: str = "assigned"
     model: str
     organisation: str
-    phase: int  # from 0
+    phase: int  # from 1
     project: str
     propensity: int  # of the arm that was drawn, in millionths
     request: str

@@ -178,24 +178,42 @@ def calibrated(scorer: Scorer, scores: Sequence[float] | Numbers, *, day: str, s
     return msgspec.structs.replace(scorer, origin=origin, reference=found)
 
 
-def folds(groups: Sequence[str], seed: int, count: int = FOLDS) -> Iterator[tuple[Any, Any]]:
-    """(rows to learn from, rows to try on), `count` times; rows of one group are never on both sides."""
-    names, numbers = np.unique(np.array(groups), return_inverse=True)
+def folds(
+    groups: Sequence[str], seed: int, count: int = FOLDS, *, clusters: Sequence[str] | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """(rows to learn from, rows to try on), `count` times; rows of one group or one cluster are never on both sides.
+
+    A cluster is tried as a whole: who knows a user's other prompts, all of one arm, knows how the arm did with that user.
+    Raises ValueError where nothing is left to learn from.
+    """
+    names, numbers = np.unique(np.array(groups if clusters is None else clusters), return_inverse=True)
     turn = np.random.default_rng(seed).permutation(len(names))[numbers] % count
+    _, same = np.unique(np.array(groups), return_inverse=True)
     for fold in range(count):
-        yield np.flatnonzero(turn != fold), np.flatnonzero(turn == fold)
+        tried = np.flatnonzero(turn == fold)
+        learnt = turn != fold if clusters is None else (turn != fold) & ~np.isin(same, same[tried])
+        if not learnt.any():
+            raise ValueError(
+                "too few different prompts, or too few units that were drawn, to try on others than were learnt from"
+            )
+        yield np.flatnonzero(learnt), tried
 
 
 def held_out(
-    make: Callable[[Any], Scorer], named: Numbers, vectors: Numbers, groups: Sequence[str], seed: int = 0
+    make: Callable[[Any], Scorer],
+    named: Numbers,
+    vectors: Numbers,
+    groups: Sequence[str],
+    seed: int = 0,
+    clusters: Sequence[str] | None = None,
 ) -> tuple[Numbers, Numbers]:
-    """(raw score, percentile among its fold) of every row, by a scorer that saw nothing of its group.
+    """(raw score, percentile among its fold) of every row, by a scorer that saw nothing of its group or cluster.
 
     `make` fits on the rows that it is given.  Scorers of two folds differ in level, so rows of different folds are
     compared by their percentiles.
     """
     raw, ranks = np.zeros(len(groups)), np.zeros(len(groups))
-    for learnt, tried in folds(groups, seed):
+    for learnt, tried in folds(groups, seed, clusters=clusters):
         if not len(tried):
             continue
         scorer = make(learnt)

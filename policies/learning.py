@@ -88,8 +88,8 @@ def learn_from(examples: Examples, version: str, *, made: str, seed: int = 0) ->
         return gain.fit(examples.kind, named[at], vectors[at], gains[at], embedding=version, made=made)
 
     scorer = make(np.arange(rows))
-    scores, ranks = gain.held_out(make, named, vectors, examples.groups, seed)
-    routes = _by_route(examples.routes, gains, examples.groups, seed)
+    scores, ranks = gain.held_out(make, named, vectors, examples.groups, seed, examples.clusters)
+    routes = _by_route(examples, gains, seed)
     gate = promotion.promote(ranks, gains, examples.words, routes, seed=seed, clusters=examples.clusters)
     measured = {name: getattr(gate, name) for name in ("apgr", "low", "high", "words", "routes")}
     origin = msgspec.structs.replace(
@@ -108,12 +108,13 @@ def kind_of(rows: Sequence[Labelled]) -> str:
     return "answer" if rows and all(row.answer is not None for row in rows) else "prompt"
 
 
-def _by_route(routes: Sequence[str], gains: Numbers, groups: Sequence[str], seed: int) -> Numbers | None:
+def _by_route(examples: Examples, gains: Numbers, seed: int) -> Numbers | None:
     """What the routes alone would score, held out in the same parts; None where there are no two routes."""
+    routes = examples.routes
     if len(set(routes)) < 2:
         return None
     found = np.zeros(len(routes))
-    for learnt, tried in gain.folds(groups, seed):
+    for learnt, tried in gain.folds(examples.groups, seed, clusters=examples.clusters):
         if len(tried):
             found[tried] = gain.ranked(promotion.route_means(routes, gains, learnt, tried))
     return found

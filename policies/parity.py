@@ -209,7 +209,7 @@ def _estimates(cells: _Cells, drawn: Floats, margin: Margin) -> tuple[Floats, Fl
             found: Floats = np.sqrt(few * (drawn.T * moves**2).sum(axis=0))
         return found
 
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = local / api
         ratio_error = error((moves_local - ratio * moves_api) / api)
     difference = np.stack([local - api, error(moves_local - moves_api)])
@@ -284,9 +284,10 @@ def chance_of_split(local: int, units: Mapping[tuple[float, ...], int]) -> float
     spread = sum(
         count * (min(one, other) - one * other) for shares, count in kinds for one in shares for other in shares
     )
+    away = local - sum(sum(shares) * count for shares, count in kinds)
     if spread <= 0:
-        return 1.0
-    return chance_of((local - sum(sum(shares) * count for shares, count in kinds)) / math.sqrt(spread))
+        return float(abs(away) < 0.5)
+    return chance_of(away / math.sqrt(spread))
 
 
 def _power(chances: Floats, times: int) -> Floats:

@@ -36,9 +36,10 @@ def margin_of(value: Any) -> Any:
         return str(float(value))
     if isinstance(value, str) and not value.endswith("%"):
         try:
-            return margin_of(float(value))
+            number = float(value)
         except ValueError:
             raise Wrong("a margin is a share, or a number", "such as 5%, or 0.05 in the measure's own units") from None
+        return margin_of(number)
     if not 0 < quantities.share(value) < 1:
         raise Wrong("a margin is more than nothing and less than all", "such as 5%")
     return value.replace(" ", "")

@@ -3,7 +3,8 @@
 An arm is a preference, never a permission: whoever may not be asked, or cannot serve, is passed over as in any decision.
 Requests that one of the arms could never have served (the rules keep them local, a model lacks what they need) are drawn
 like all others, and their records say that they are not to be compared: the same in both arms, so that what is compared was
-still divided by chance alone.  An experiment that cannot be asked or written down takes no request.
+still divided by chance alone.  An experiment that cannot be asked or written down takes no request, nor one for which a
+decision says that nobody is to be asked but those whom it names.
 """
 
 from __future__ import annotations
@@ -145,7 +146,13 @@ class Splitting(Chooser):
         assert request is not None and verdict is not None and ruling is not None and principal is not None
         health = exchange.facts.health if exchange.facts is not None else False
         facts = facts_of(request, verdict, structure=entry.long_at is not None)
+        plan: Plan | None = None
+        steerer = self._steering.steerers.get(entry.name)
+        if steerer is not None and any([plan.closed for plan in steerer.plans.values()]):
+            plan = await self._steer(exchange, steerer, facts, entry)
         for split in splits:
+            if shut_out(split, plan):
+                continue
             signals = self.signals(facts, request, ruling, principal, entry, health=health)
             if await split.gate.passes(signals, self._steering):
                 session = exchange.inbound.headers.get(SESSION_HEADER, "")
@@ -168,6 +175,13 @@ class Splitting(Chooser):
             self._journal.append(record)
         except JournalError:
             pass  # the decision's record does not go through either, or the request is served without being compared
+
+
+def shut_out(split: Split, plan: Plan | None) -> bool:
+    """Does a decision say that nobody else is to be asked, and is one of the arms somebody else?"""
+    if plan is None or not plan.closed:
+        return False
+    return not all([target in plan.entry.by_name for arm in split.arms.values() for target in arm])
 
 
 def excluded(decision: Decision | None, arms: Mapping[str, tuple[str, ...]]) -> str:
@@ -208,9 +222,16 @@ def with_targets(entry: Entry, more: Sequence[Target]) -> Entry:
 
 
 def explained(
-    splits: Sequence[Split], key: bytes | None, signals: Signals, principal: Principal, actor: str, day: int
+    splits: Sequence[Split],
+    key: bytes | None,
+    signals: Signals,
+    principal: Principal,
+    actor: str,
+    day: int,
+    decided: Plan | None = None,
 ) -> tuple[list[dict[str, Any]], Plan | None]:
-    """(what each experiment would do with a request that was not sent, the plan of the first that takes it).
+    """(what each experiment would do with a request that was not sent, the plan of the first that takes it).  `decided`: the
+    plan of the decision that matched.
 
     Without the instance's key, or where a request is drawn by itself, nobody can say which arm it would be.
     """
@@ -219,7 +240,7 @@ def explained(
     taken = False
     for split in splits:
         phase = share_at(split.part, day)
-        about = not taken and phase is not None and split.gate.holds(signals)
+        about = not taken and phase is not None and not shut_out(split, decided) and split.gate.holds(signals)
         row: dict[str, Any] = {"name": split.name, "takes": about, "by": split.part.by}
         if phase is not None:
             row |= {"phase": phase[0], "share": phase[1]}

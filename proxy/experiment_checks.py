@@ -31,6 +31,8 @@ def problems(
         if part.name in names:
             yield (*path, "name"), f"{part.name!r} stands twice", "records and reports go by it"
         names.add(part.name)
+        if part.name.endswith(("-judge-1", "-judge-2")):
+            yield (*path, "name"), "ends as what a judge is asked does", "records tell copies apart by it"
         node, mistakes = parse(part.when)
         for mistake in mistakes:
             yield (*path, "when", *mistake.path), mistake.wrong, mistake.hint

@@ -112,7 +112,7 @@ class Explainer:
         experiments = None
         if (splits := self._splits.get(entry.name)) is not None:
             signals = self._chooser.signals(facts, request, ruling, principal, entry, health=seen.health)
-            experiments, taken = self._drawn(splits, signals, principal, request)
+            experiments, taken = self._drawn(splits, signals, principal, request, plan)
             plan = taken or plan
         decision = self._chooser.decide(
             facts, request, ruling, principal, plan.entry if plan is not None else entry, plan=plan
@@ -138,7 +138,7 @@ class Explainer:
         }
 
     def _drawn(
-        self, splits: Sequence[Split], signals: Signals, principal: Principal, request: Request
+        self, splits: Sequence[Split], signals: Signals, principal: Principal, request: Request, decided: Plan | None
     ) -> tuple[list[dict[str, Any]], Plan | None]:
         try:
             own = signing_key(self.settings)
@@ -148,7 +148,7 @@ class Explainer:
         user = user_of(request.body)
         actor = user_pseudonym(pseudonyms, user) if user and pseudonyms is not None else ""
         key = experiment_key(pseudonyms) if pseudonyms is not None else None
-        return drawn(splits, key, signals, principal, actor, int(time.time()) // _DAY)
+        return drawn(splits, key, signals, principal, actor, int(time.time()) // _DAY, decided)
 
     def _reasons(self, steered: Steered, steerer: Steerer) -> dict[str, Any]:
         return explained(steered, steerer, self.settings, self._stages, self._complexity)

@@ -46,14 +46,19 @@ def judged_of(opened: Books, part: ExperimentPart, metric: str | None = None, ma
             )
         if part.shadow.compare is None:
             raise NotJudged(f"{part.name} does not compare answers; give compare: exact, json, number or judge")
-        return Judged(part.name, "shadow", part.shadow.compare, kept, words, "request")
+        found = Judged(part.name, "shadow", part.shadow.compare, kept, words, "request")
+        if found.least <= 0:
+            raise NotJudged(
+                f"a margin of {words} asks nothing of {part.name}: scores lie between 0 and 1; give such as 5%"
+            )
+        return found
     assert part.split is not None
-    found = metric or part.metric
-    if found is None:
+    measure = metric or part.metric
+    if measure is None:
         measures = [name for name, _ in opened.ask(partial(trials.measures_of, experiment=part.name))]
         given = f"; its requests have {', '.join(measures[:8])}" if measures else ", and its requests have none yet"
         raise NotJudged(f"on which measure? Give metric: in the experiment, or --metric{given}")
-    return Judged(part.name, "split", found, kept, words, part.split.by)
+    return Judged(part.name, "split", measure, kept, words, part.split.by)
 
 
 def parity_of(

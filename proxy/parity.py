@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engines.ratecard import PeriodCost
 from policies.parity import (
+    CONFIDENCE,
     UNLIKELY,
     Interval,
     Ints,
@@ -31,6 +32,8 @@ from proxy.projections.trials import Copied, Drawn, Served
 ARMS = ("local", "api")
 UNITS = {"key": "keys", "application": "applications", "user": "users", "session": "sessions", "request": "requests"}
 MILLION = 1_000_000
+FEW_UNITS = 60
+"""Units below which what none of them is may be as much as 5% of all."""
 _UNANSWERED = frozenset({"failed", "unreadable"})
 
 
@@ -52,7 +55,7 @@ class Judged(Struct, frozen=True):
     @property
     def least(self) -> float:
         """Of a shadow: the score that is asked for."""
-        return self.even * (1 - self.margin.amount)
+        return self.even * (1 - self.margin.amount) if self.margin.relative else self.even - self.margin.amount
 
 
 class Side(Struct, frozen=True):
@@ -346,9 +349,15 @@ def _split_notes(
         notes.append(
             f"{_share(kinds['request'], len(drawn))} of the requests named no {judged.by} and were drawn each by itself."
         )
+    fewest = min(local.units, api.units)
+    if judged.by != "request" and 0 < fewest < FEW_UNITS:
+        notes.append(
+            f"An arm has only {fewest} {UNITS[judged.by]}, and no interval knows of any that are unlike all of these:"
+            f" they may still be {1 - (1 - CONFIDENCE) ** (1 / fewest):.0%} of all."
+        )
     if levelled:
         notes.append(
-            "An arm has nothing but equal values so far; the interval counts one good and one bad more in each arm (Agresti and Caffo)."
+            "An arm has nothing but equal values so far; the interval counts one good and one bad unit more in each arm (Agresti and Caffo)."
         )
     return (*notes, *_cost_notes(costs))
 

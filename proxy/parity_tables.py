@@ -231,6 +231,7 @@ EXCLUDED = {
 }
 LEFT_OUT = {
     "boundary": "not sent, the rules or the key keep them local",
+    "decision": "not sent, a decision lets nobody else be asked",
     "redacted": "not sent, they would have had to be redacted",
     "busy": "not sent, too many were under way, or their engine was busy",
     "saturated": "not sent, their engine was busy",

@@ -221,13 +221,12 @@ class Policies:
 
     def same_routes(self, policy: str) -> bool:
         """Would the routes, and what tells them apart, say the same?"""
-        then = self._text(policy)
-        return then is not None and all(then.get(name) == self._now.get(name) for name in ("routes", "classifiers"))
+        return self.same(policy, "routes", "classifiers")
 
-    def same_models(self, policy: str) -> bool:
-        """Were the same models there, for the same requests, and the same asked of what cannot be looked at?"""
+    def same(self, policy: str, *parts: str) -> bool:
+        """Were these parts of it what they are now?"""
         then = self._text(policy)
-        return then is not None and all([then.get(name) == self._now.get(name) for name in ("engines", "models", "compliance")])
+        return then is not None and all([then.get(name) == self._now.get(name) for name in parts])
 
     def same_scorer(self, policy: str) -> bool:
         then = self._text(policy)

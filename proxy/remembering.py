@@ -307,7 +307,10 @@ class _Remembering(Recorder):
 
     def outcome(self, exchange: Exchange, attempt: Attempt) -> None:
         super().outcome(exchange, attempt)
-        if attempt.ending == "completed" and attempt.recorded:
+        if attempt.ending != "completed" or not attempt.recorded:
+            return
+        before = exchange.attempts[: attempt.index]  # an answer that was held and not given is completed, too
+        if not before or not any([other.ending == "completed" for other in before]):
             self._remembering.note(exchange)
 
 

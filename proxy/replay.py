@@ -77,6 +77,8 @@ _DECIDED = frozenset({"policy_blocked", "no_eligible_target"})
 """Refusals that a policy decides; any other stands as it was, but for those that another policy might not make:"""
 _UNLOOKED = frozenset({"model_not_found", "not_scannable"})
 """Refused before all of it was looked at."""
+_SEEN_BY = ("engines", "models", "compliance")
+"""Parts of a policy that say which models there are, and what of requests must be looked at."""
 _NOT_LOOKED_AT = "what was not looked at"
 """Stands beside types of findings."""
 _FINAL = frozenset({"request_rejected", "total_timeout", "answer_too_large"})
@@ -138,6 +140,7 @@ class Replayer:
         """Raises `Untold`."""
         before = was(past)
         after = self._would(past, before)
+        self._draws(past, after)
         if self._people and after.where == "cloud" and self._not_looked_for(past.record):
             raise Untold("a rule speaks of names or places, which were not looked for in it then")
         return Replayed(past.request, past.record.model, before, after)
@@ -149,7 +152,7 @@ class Replayer:
         """Types that the rules let leave in the clear to one of the model's targets, where it cannot be told whether they
         would; nothing of what left then."""
         record = past.record
-        if record.model.startswith("~"):
+        if record.model.startswith("~") and record_code(past) in _UNLOOKED:
             return frozenset({_NOT_LOOKED_AT})
         entry, principal = self._catalog.find(record.model), self._keys.get(record.key)
         if entry is None or principal is None:
@@ -157,17 +160,43 @@ class Replayer:
         ruling = self._ruling(record, principal)
         steerer = self._steerers.get(entry.name)
         plans = () if steerer is None else (*steerer.plans.values(), steerer.unmatched, steerer.failed)
-        targets = {target.name: target for one in (entry, *[plan.entry for plan in plans]) for target in one.targets}
+        targets = [target for one in (entry, *[plan.entry for plan in plans]) for target in one.targets]
+        places = [self._addresses.labels(target) for target in targets] + self._drawn_to(record.model)
+        return self._in_the_clear(past, ruling, principal, places) - was(past).leaves.keys()
+
+    def _drawn_to(self, model: str) -> list[Labels]:
+        """Where else this policy's experiments may bring a request."""
+        parts = [part for part in self.settings.experiments if part.models is None or model in part.models]
+        names = [name for part in parts if part.split is not None for name in (*part.split.local, *part.split.api)]
+        names += [part.shadow.to for part in parts if part.shadow is not None]
+        return [labels for name in names if (labels := self.labels_of(name)) is not None]
+
+    @staticmethod
+    def _in_the_clear(past: Past, ruling: Ruling, principal: Principal, places: Sequence[Labels]) -> frozenset[str]:
+        """Types that the rules let leave in the clear to one of these targets."""
+        record = past.record
+        unlooked = unseen(record) or record_code(past) in _UNLOOKED
         found: set[str] = set()
-        for target in targets.values():
-            verdict = ruling.on(self._addresses.labels(target))
+        for labels in places:
+            verdict = ruling.on(labels)
             if (
-                target.boundary != LOCAL
-                and verdict.allows(target.boundary, redacted=True)
-                and principal.may_reach(target.boundary)
+                labels.boundary != LOCAL
+                and verdict.allows(labels.boundary, redacted=True)
+                and principal.may_reach(labels.boundary)
             ):
-                found |= {_NOT_LOOKED_AT} if unseen(record) or record_code(past) in _UNLOOKED else clear(record, verdict)
-        return frozenset(found - was(past).leaves.keys())
+                found |= {_NOT_LOOKED_AT} if unlooked else clear(record, verdict)
+        return frozenset(found)
+
+    def _draws(self, past: Past, after: Went) -> None:
+        """Raises `Untold` where an experiment that was not there then may let more leave."""
+        record = past.record
+        places = self._drawn_to(record.model)
+        if after.where == "refused" or not places or self._policies.same(record.policy, "experiments"):
+            return
+        principal = self._keys[record.key]
+        found = self._in_the_clear(past, self._ruling(record, principal), principal, places)
+        if found - was(past).leaves.keys() - after.leaves.keys():
+            raise Untold("an experiment may draw it, and draws are not replayed")
 
     # --- one request --------------------------------------------------------------------------------------------
 
@@ -197,11 +226,11 @@ class Replayer:
     def _stays_refused(self, past: Past, before: Went) -> Went:
         """What was refused for another reason than by a policy's decision, unless this policy might not refuse it."""
         record, code = past.record, record_code(past)
-        if code == "budget_exceeded" and record.policy != self.settings.policy_hash:
+        if code == "budget_exceeded" and not self._policies.same(record.policy, "budgets", "prices", "unpriced"):
             raise Untold("a budget was spent then, and budgets are not replayed")
         undeclared = record.model.startswith("~")
         if code not in _UNLOOKED or (
-            (undeclared or code == "not_scannable") and self._policies.same_models(record.policy)
+            (undeclared or code == "not_scannable") and self._policies.same(record.policy, *_SEEN_BY)
         ):
             return before
         if undeclared:
@@ -359,8 +388,6 @@ class Replayer:
             [(target.name, target.boundary, clear(record, self._verdict(ruling, target))) for target in targets]
         )
         last = targets[-1]
-        if last.name in self._failed(past):
-            return Went("refused", last.name, "engine_error", before.cost, leaves)
         where = LOCAL if last.boundary == LOCAL else "cloud"
         return Went(where, last.name, rule, self._cost(past, last), leaves)
 

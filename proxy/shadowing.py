@@ -307,6 +307,9 @@ class Shadowing:
         signals = self._chooser.signals(facts, request, ruling, principal, shadow.entry, health=health)
         if not await shadow.gate.passes(signals, self._steering):
             return
+        if _shut_out(shadow.target, exchange):
+            self._tell(shadow, exchange, why="decision")
+            return
         if ruling.on(self._addresses.labels(shadow.target)).action == "redact":
             self._tell(shadow, exchange, why="redacted")  # the answer to another text compares nothing
             return
@@ -437,6 +440,14 @@ class Shadowing:
 def _given(exchange: Exchange) -> Attempt | None:
     """Whose answer the client has: not always the last that was asked."""
     return next((attempt for attempt in reversed(exchange.attempts) if attempt.committed), None)
+
+
+def _shut_out(target: Target, exchange: Exchange) -> bool:
+    """Would a copy bring outside what a decision lets nobody be asked but those whom it names?"""
+    if exchange.steered is None or target.boundary == LOCAL:
+        return False
+    plan = exchange.steered.plan
+    return plan.closed and target.name not in plan.entry.by_name
 
 
 def build_shadows(settings: Settings, target: Callable[[str], Target]) -> list[Shadow]:

@@ -57,6 +57,7 @@ class Plan(Struct, frozen=True):
     vetoes: tuple[Veto, ...] = ()  # of candidates that the decision shuts out
     waits: bool = True  # for a place, where all candidates are busy
     escalation: Escalation | None = None
+    closed: bool = False  # nobody else may be asked, whoever else there is
 
 
 class Steered(Struct, dict=True):
@@ -252,7 +253,7 @@ def plan_of(
     if otherwise == "others":
         return Plan(rule, Entry(base.name, own + others), order)
     vetoes = tuple([Veto(other.name, "decision", f"{rule} does not use it") for other in others])
-    return Plan(rule, Entry(base.name, own), order, vetoes, otherwise == "wait")
+    return Plan(rule, Entry(base.name, own), order, vetoes, otherwise == "wait", closed=True)
 
 
 def _escalation(

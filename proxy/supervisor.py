@@ -40,7 +40,7 @@ from proxy.state.sqlite import SQLiteBudgets
 from proxy.vaulting import why_not_capture
 from proxy.witness import Witnesses
 from proxy.witness import build as build_witnesses
-from proxy.workers import WorkerProcess
+from proxy.workers import WorkerProcess, uninterrupted
 
 log = logging.getLogger("spillway")
 
@@ -176,9 +176,10 @@ class _Supervisor:
         if not to_be_fitted(self._settings):
             return
         dump = self._settings.dump()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "proxy.fitting", stdin=asyncio.subprocess.PIPE
-        )
+        with uninterrupted():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "proxy.fitting", stdin=asyncio.subprocess.PIPE
+            )
         fitting = asyncio.create_task(process.communicate(struct.pack(">Q", len(dump)) + dump))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({fitting, stopping}, return_when=asyncio.FIRST_COMPLETED)

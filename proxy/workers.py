@@ -28,7 +28,7 @@ class WorkerProcess:
         self.slot = slot
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
-        with theirs, _uninterrupted():
+        with theirs, uninterrupted():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy.worker", "--slot", str(slot)], stdin=theirs.fileno()
             )
@@ -85,7 +85,7 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """What is started here does not hear Ctrl-C until it asks to: a terminal sends it to every process, and one that loads
     its modules would end in a traceback.  It is the supervisor who ends it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -234,7 +234,9 @@ def test_a_directory_that_cannot_be_written_is_said_plainly(part: str, says: str
 def test_ctrl_c_while_it_starts_shows_no_traceback_and_leaves_nothing_running(after: float, tmp_path: Path) -> None:
     """A terminal sends it to every process, the worker that loads its modules among them."""
     config = tmp_path / "spillway.yaml"
-    config.write_text('engines: {m: {kind: vllm, replicas: ["http://127.0.0.1:9"], models: {m: {}}}}\nmodels: {m: [m/m]}\n')
+    config.write_text(
+        'engines: {m: {kind: vllm, replicas: ["http://127.0.0.1:9"], models: {m: {}}}}\nmodels: {m: [m/m]}\n'
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); import proxy.__main__ as m; m.main()",
          "serve", "-c", str(config), "--port", str(free_port())],

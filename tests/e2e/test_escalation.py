@@ -729,6 +729,30 @@ async def test_a_shadow_beside_it_compares_what_the_client_got(tmp_path: Path) -
     assert (shadowed.target, shadowed.score, shadowed.why) == ("other/o", 1000, "")
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_shadow_beside_it_compares_the_held_answer_where_nobody_further_up_has_a_better(
+    late: bool, tmp_path: Path
+) -> None:
+    """Who was asked last is not whose answer the client got."""
+    fails = answering({"error": {"message": "no"}}, 500)
+    async with (
+        ScriptedEngine(answering(completion(REFUSES))) as small,
+        ScriptedEngine(Waits() if late else fails) as large,
+        ScriptedEngine(answering(completion(REFUSES))) as other,
+    ):
+        whole = config(small.url, large.url, within="500ms")
+        whole["engines"]["other"] = {"kind": "vllm", "replicas": [other.url], "models": {"o": {}}}
+        copies = {"to": "other/o", "from": "small", "share": "100%", "compare": "exact"}
+        whole["experiments"] = [{"name": "copies", "models": ["auto"], "shadow": copies}]
+        async with running(whole, tmp_path) as spillway:
+            answer = await ask(spillway.port, PATH, chat())
+            await _until(lambda: records(tmp_path, Shadowed), spillway)
+    assert (answer.status, answer.headers["x-spillway-target"]) == (200, "small/s")
+    assert judged(tmp_path).why == ("late" if late else "failed")
+    (shadowed,) = records(tmp_path, Shadowed)
+    assert (shadowed.target, shadowed.score, shadowed.why) == ("other/o", 1000, "")
+
+
 # --- requests that do not use it ----------------------------------------------------------------------------
 
 
@@ -765,3 +789,34 @@ async def test_without_the_option_none_of_it_is_there(tmp_path: Path) -> None:
         del whole["decisions"][0]["escalate"]
         async with running(whole, tmp_path) as spillway:
             assert type(spillway.worker.pipeline._attempts) is Attempts
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("schema", ['{"required": [["a"]]}', '{"properties": {"a": {"minimum": ' + "9" * 400 + "}}}"])
+async def test_a_schema_that_is_none_costs_no_answer(stream: bool, schema: str, tmp_path: Path) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": json.loads(schema)}}
+    script = streaming(chat_chunks(['{"a": 1}'])) if stream else answering(completion('{"a": 1}'))
+    async with ScriptedEngine(script) as small, ScriptedEngine(answering(completion())) as large:
+        async with running(config(small.url, large.url), tmp_path) as spillway:
+            answer = await ask(spillway.port, PATH, chat(stream=stream, response_format=form))
+    assert answer.status == 200
+
+
+async def test_an_answer_that_cannot_be_judged_goes_out_as_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with what reads it: the engine's answer is whole, and the client's."""
+
+    def broken(*_: Any) -> Any:
+        raise TypeError("what stood in the answer")
+
+    monkeypatch.setattr("proxy.escalating.judge", broken)
+    async with (
+        ScriptedEngine(answering(completion(REFUSES))) as small,
+        ScriptedEngine(answering(completion())) as large,
+    ):
+        async with running(config(small.url, large.url), tmp_path) as spillway:
+            answer = await ask(spillway.port, PATH, chat())
+    assert answer.status == 200 and answer.json()["choices"][0]["message"]["content"] == REFUSES
+    assert (judged(tmp_path).why, judged(tmp_path).given) == ("unread", 0)
+    assert [outcome.ending for outcome in outcomes(tmp_path).values()] == ["completed"]

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from client import Answer, ask
 from scripted import Play, Received, ScriptedEngine, answering, chat_chunks, completion, streaming
-from stack import Running, command, llamacpp, running
+from stack import Running, command, llamacpp, running, settings_from
 from typer.testing import CliRunner
 
 from compliance.journal import read, slots
 from compliance.records import Assigned, Decision, Outcome, Shadowed
 from proxy import experiment_checks
 from proxy.cli import app
+from proxy.explaining import Explainer
 from proxy.projections.ledger import Ledger
 
 PATH = "/v1/chat/completions"
@@ -361,6 +362,31 @@ async def test_law_01_a_unit_of_the_api_arm_stays_where_its_prompt_must(tmp_path
     drawn = records(tmp_path, Assigned)
     assert {record.excluded for record in drawn} == {"boundary"}  # of both arms alike
     assert {record.arm for record in drawn} == {"local", "api"}
+
+
+@pytest.mark.parametrize(("use", "otherwise", "taken"), [
+    (["gpu/l"], "refuse", False), (["gpu/l"], "wait", False), (["gpu/l"], "others", True), (["gpu/l", "sky/gpt-4o"], "refuse", True),
+])  # fmt: skip
+async def test_a_decision_that_lets_nobody_else_be_asked_stands_above_arms_and_copies(
+    use: list[str], otherwise: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it would go to the API arm, and a copy to the API beside it."""
+    monkeypatch.setattr(experiment_checks, "MOST_ABROAD", 1.0)
+    home = {"name": "home", "models": ["gpt-4o"], "when": {"stream": False}, "use": use, "otherwise": otherwise}
+    up = {"name": "up", "models": ["gpt-4o"], "shadow": {"to": "sky/gpt-4o", "share": "100%", "cap": "$1"}}
+    async with ScriptedEngine(answering(completion())) as local, ScriptedEngine(answering(completion())) as cloud:
+        whole = config(local.url, cloud.url, split(phase=1), up, decisions=[home])
+        async with running(whole, tmp_path) as spillway:
+            answer = await post(spillway.port, chat())
+            await quiet(spillway)
+        assert answer.headers["x-spillway-target"] == ("sky/gpt-4o" if taken else "gpu/l")
+        assert bool(cloud.requests) is taken
+    assert len(records(tmp_path, Assigned)) == taken
+    assert [record.why for record in records(tmp_path, Shadowed)] == ([] if taken else ["decision"])
+    explainer = Explainer(settings_from(whole, tmp_path), asyncio.get_running_loop())
+    found = explainer.explain("openai.chat", json.dumps(chat()).encode())
+    assert found["experiments"][0]["takes"] is taken
+    assert found["ranked"][0] == answer.headers["x-spillway-target"]
 
 
 async def test_what_only_one_arm_can_do_is_not_compared(tmp_path: Path) -> None:

@@ -246,6 +246,20 @@ async def test_an_answers_features_stand_beside_its_prompts(streamed: bool, tmp_
     assert b"blastema" not in everything(tmp_path)
 
 
+async def test_a_prompt_that_two_models_answered_is_kept_once(tmp_path: Path) -> None:
+    """The small one's answer was held and doubtful, the large one's was given: both completed."""
+    async with ScriptedEngine(answering(completion(""))) as small, ScriptedEngine(answering(completion())) as large:
+        whole = config(small.url, share="100%")
+        whole["engines"]["large"] = {"kind": "vllm", "replicas": [large.url], "models": {"l": {}}}
+        whole["models"] = {"m": {"route": True}}
+        escalate = {"to": ["large/l"], "share": "100%"}
+        whole["decisions"] = [{"name": "all", "use": ["home/m"], "otherwise": "refuse", "escalate": escalate}]
+        async with running(whole, tmp_path) as spillway:
+            requests = [await say(spillway, f"{TEXT} {n}") for n in range(3)]
+        assert len(large.requests) >= 3
+    assert [kept(tmp_path, whole, request) is not None for request in requests] == [True] * 3
+
+
 def test_what_another_version_packed_is_not_read(tmp_path: Path) -> None:
     from policies.remembered import pack, pack_answer
 

@@ -316,11 +316,11 @@ async def test_law_01_what_is_asked_after_a_failed_first_choice_is_told_as_well(
         async with running(whole, tmp_path) as spillway:
             assert (await made.say(spillway, TEXTS["ssn"], "gpt-4o")).status >= 500
     code, row = made.replay()
-    assert (code, row["same"], row["before"]["refused"], row["after"]["refused"]) == (0, 1, 1, 1)
+    assert (code, row["same"], row["moved"]) == (0, 1, 0)
     code, row = made.replay(models={"gpt-4o": ["home/big", "sky/gpt-4o"]})
     assert code == 1 and row["egress"]["newly"][0]["targets"] == {"sky/gpt-4o": 1}
     code, row = made.replay(models={"gpt-4o": ["home/big", "sky/gpt-4o"]}, limits={"attempts": 1})
-    assert (code, row["after"]["refused"]) == (0, 1)
+    assert (code, row["after"]["cloud"]) == (0, 0)
 
 
 async def test_law_01_another_second_choice_under_less_of_a_contract_is_told(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ async def test_law_01_another_second_choice_under_less_of_a_contract_is_told(tmp
     code, row = made.replay(models={"gpt-4o": ["home/big", "other/x"]})
     assert code == 1 and [leak["type"] for leak in row["egress"]["weaker_contract"]] == ["ssn"]
     code, row = made.replay(models={"gpt-4o": ["home/big"]})
-    assert (code, row["after"]["refused"], row["egress"]["no_longer"]) == (0, 1, {"ssn": 1})
+    assert (code, row["after"]["cloud"], row["egress"]["no_longer"]) == (0, 0, {"ssn": 1})
 
 
 async def test_law_08_what_was_refused_unseen_is_not_told_to_stay_refused(tmp_path: Path) -> None:
@@ -347,7 +347,11 @@ async def test_law_08_what_was_refused_unseen_is_not_told_to_stay_refused(tmp_pa
     code, row = made.replay("--strict", prices={})
     assert (code, row["same"], row["not_replayed"]) == (0, 1, {})
     code, row = made.replay(models={"gpt-4o": ["home/big"], "new": ["sky/gpt-4o"]})
-    assert code == 0 and row["replayed"] == 0 and [leak["type"] for leak in row["egress"]["may"]] == ["what was not looked at"]
+    assert (
+        code == 0
+        and row["replayed"] == 0
+        and [leak["type"] for leak in row["egress"]["may"]] == ["what was not looked at"]
+    )
     assert made.replay("--strict", models={"gpt-4o": ["home/big"], "new": ["sky/gpt-4o"]})[0] == 1
 
 
@@ -362,3 +366,17 @@ async def test_law_08_what_was_not_scanned_may_leave_where_a_cloud_comes_in(tmp_
     assert made.replay("--strict")[0] == 0
     code, row = made.replay("--strict", models={"gpt-4o": ["sky/gpt-4o"]})
     assert code == 1 and [leak["type"] for leak in row["egress"]["may"]] == ["what was not looked at"]
+
+
+def test_law_01_an_experiment_that_comes_in_may_let_more_leave(bench: Bench) -> None:
+    """Draws are not replayed, so nobody can say that what an arm outside may get stays where it was."""
+    split = {"local": ["home/small"], "api": ["sky/gpt-4o"], "phases": ["50%"]}
+    experiments = [{"name": "try", "models": ["auto"], "metric": "m", "split": split}]
+    code, row = bench.replay("--strict", compliance=NUMBERS_MAY_LEAVE)
+    newly = {leak["type"] for leak in row["egress"]["newly"]}
+    decisions = [{"name": "rest", "use": ["home/small"]}]
+    assert bench.replay("--strict", compliance=NUMBERS_MAY_LEAVE, decisions=decisions)[0] == 0
+    more = {"compliance": NUMBERS_MAY_LEAVE, "decisions": decisions, "experiments": experiments}
+    code, row = bench.replay("--strict", **more)
+    assert code == 1 and "an experiment may draw it, and draws are not replayed" in row["not_replayed"]
+    assert newly <= {leak["type"] for leak in row["egress"]["may"]}

@@ -1,6 +1,7 @@
 """vLLM Semantic Router's own domain cases, placed by routes that an operator could have declared.
 
-Each of its fourteen domains has a line of description and questions of MMLU-Pro and MMLU as utterances, `MOST` at most.
+Each of its fourteen domains has a line of description and questions of MMLU-Pro and MMLU as utterances, MMLU's with their
+options.
 Half of the cases are such questions themselves and the other half is plain conversation, of which no utterance is like.
 No case is learnt from: not in other signs, and not one that begins as it does.  Lines of `tests/eval/routing.py`.
 """
@@ -87,7 +88,8 @@ def _questions(data: Path) -> Iterator[tuple[str, str]]:
     subjects = {subject: name for name, listed in SUBJECTS.items() for subject in listed.split()}
     for row in _rows(data / "routellm_mmlu.jsonl"):
         if not row["contaminated"] and row["subject"] in subjects:
-            yield row["text"].split("\nA.")[0], subjects[row["subject"]]
+            text = row["text"].removesuffix("\nAnswer:")  # with its options, which name the subject's terms
+            yield text, subjects[row["subject"]]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

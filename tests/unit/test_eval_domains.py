@@ -47,5 +47,5 @@ def test_a_question_that_begins_as_a_case_does_is_left_out(tmp_path: Path) -> No
     )
     routes, _ = routing_domains.domains(tmp_path)
     assert {route.name: route.utterances for route in routes if route.utterances} == {
-        "physics": ("Why is the sky blue?", "How old is the sun?")
+        "physics": ("Why is the sky blue?", "How old is the sun?\nA. old\nB. young")
     }

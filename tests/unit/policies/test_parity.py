@@ -252,6 +252,7 @@ def test_a_division_that_was_not_drawn_is_seen(count: int) -> None:
     assert chance_of_split(round(1.44 * count), apart) < UNLIKELY
     assert chance_of_split(0, {(0.0,): count}) == 1.0
     assert chance_of_split(count, {(1.0,): count}) == 1.0
+    assert chance_of_split(count - 1, {(1.0,): count}) == 0.0  # a draw that cannot have been
 
 
 def test_chance_of_a_division() -> None:
@@ -259,7 +260,6 @@ def test_chance_of_a_division() -> None:
         chance_of_split(7, {(0.95,): 10}), 2 * 0.01150, rel_tol=1e-3
     )  # not as a normal curve has it, 0.0003
     assert chance_of_split(9, {(0.95,): 10}) > 0.5
-    assert chance_of_split(9, {(0.0,): 10}) == 0.0  # a draw that cannot have been
 
 
 @pytest.mark.parametrize("count", [60, 800])

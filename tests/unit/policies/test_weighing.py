@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from policies import promotion
+from policies.gain import folds, names_of
+from policies.learning import Examples, learn_from
 from policies.weighing import both, usable
 
 
@@ -86,3 +88,35 @@ def test_noise_is_seldom_promoted() -> None:
         strong, weak = both(outcome, arm, np.full(300, 0.5))
         passed += promotion.promote(dice.random(300), strong - weak, [1.0] * 300).promoted
     assert passed <= 5
+
+
+def test_noise_of_users_is_seldom_promoted() -> None:
+    """A user's prompts are alike and all drew one arm: to have learnt from some of them is to know how that arm did with the
+    others, and says nothing of anybody else."""
+    passed = 0
+    for seed in range(20):
+        dice = np.random.default_rng(seed)
+        arm, lucky, style = dice.random(150) < 0.5, dice.normal(0.5, 0.2, 150), dice.normal(size=(150, 64))
+        user = np.repeat(np.arange(150), 6)
+        outcome = (dice.random(900) < np.clip(lucky + 0.25 * arm, 0, 1)[user]).astype(float)
+        strong, weak = both(outcome, arm[user], np.full(900, 0.5))
+        vectors = style[user] + 0.5 * dice.normal(size=(900, 64))
+        examples = Examples(
+            kind="prompt", named=dice.random((900, len(names_of("prompt")))), vectors=vectors / np.linalg.norm(vectors, axis=1)[:, None],
+            strong=strong, weak=weak, groups=[str(row) for row in range(900)], routes=[""] * 900, words=[1.0] * 900,
+            clusters=[str(one) for one in user],
+        )  # fmt: skip
+        passed += learn_from(examples, "", made="2026-01-01").promotion.promoted
+    assert passed <= 3
+
+
+def test_no_row_is_tried_by_what_knows_its_prompt_or_its_user() -> None:
+    groups, users = list("aabbccddeeffgghh"), list("1234123412341234")
+    rows = []
+    for learnt, tried in folds(groups, 1, clusters=users):
+        rows += tried.tolist()
+        assert not {groups[row] for row in learnt} & {groups[row] for row in tried}
+        assert not {users[row] for row in learnt} & {users[row] for row in tried}
+    assert sorted(rows) == list(range(16))
+    with pytest.raises(ValueError, match="too few"):
+        list(folds(groups, 1, clusters=["1"] * 16))

@@ -85,6 +85,7 @@ def test_what_is_right_is_taken_and_told() -> None:
         (split(local=["sky/gpt-4o"]), "experiments[0].split.local[0]: 'sky/gpt-4o' is not local"),
         (split(api=["gpu/l"]), "experiments[0].split.api[0]: 'gpu/l' is local"),
         (split(api=[]), "experiments[0].split.api: names no target"),
+        ({"name": "try-judge-1", "shadow": {"to": "gpu/l", "share": "2%"}}, "experiments[0].name: ends as what a judge is asked does"),
         (split(local=["gpu/l", "gpu/l"]), "experiments[0].split.local[1]: 'gpu/l' stands twice"),
         (split(by="mood"), "experiments[0].split.by"),
         (split(phase=3), "experiments[0].split.phase: there is no phase 3"),

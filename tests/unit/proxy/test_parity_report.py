@@ -157,6 +157,16 @@ def test_a_shadow_is_judged_on_agreement(tmp_path: Path) -> None:
     assert found["left_out"].keys() == {"boundary", "busy"}
 
 
+@pytest.mark.parametrize(("users", "said"), [(30, True), (400, False)])
+def test_few_units_are_said_to_be_few(users: int, said: bool, tmp_path: Path) -> None:
+    file = made(tmp_path, split_records(3_000, 12, users=users), by="user")
+    found = json.loads(run(file, "cutover", "--json")[1])
+    fewest = min(found["local"]["units"], found["api"]["units"])
+    notes = [note for note in found["notes"] if f"An arm has only {fewest} users" in note]
+    assert bool(notes) is said
+    assert all(f"may still be {1 - 0.05 ** (1 / fewest):.0%} of all" in note for note in notes)
+
+
 def test_copies_that_had_no_answer_put_it_in_doubt(tmp_path: Path) -> None:
     """Local fails on every fifth: what it answers agrees, and what it would have answered nobody knows."""
     records = shadow_records(1_200, 14, agree=0.99)
@@ -219,7 +229,11 @@ def test_a_pool_without_a_rate_card_is_said_to_be_free(tmp_path: Path) -> None:
     [
         (["cutovr"], "did you mean 'cutover'"),
         (["cutover", "--margin", "much"], "a margin is a share, or a number"),
+        (["cutover", "--margin", "0"], "a margin is more than nothing"),
+        (["cutover", "--margin", "nan"], "a margin is more than nothing"),
+        (["cutover", "--margin", "0%"], "a margin is more than nothing and less than all"),
         (["cutover", "--since", "yesterday-ish"], "spillway:"),
+        (["try-local", "--margin", "5"], "a margin of 5.0 asks nothing of try-local"),
         (["try-local", "--metric", "accepted"], "it is judged on how far answers agree"),
         (["blind"], "does not compare answers"),
     ],

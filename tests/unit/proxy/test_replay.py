@@ -189,8 +189,13 @@ def test_what_cannot_be_told_is_not(tmp_path: Path) -> None:
 def test_refusals_that_no_policy_decides_stand_and_others_are_decided_again(tmp_path: Path) -> None:
     common = {"surface": "openai.chat", "model": "m", "key": "k", "at": AT, "shape": "50 1 0"}
     one = replayer(tmp_path)
-    broke = past(refused("r", "budget_exceeded", **common))
+    late = past(refused("r", "queue_timeout", **common))
+    assert one.replay(late).after == one.replay(late).before
+    assert "budgets are not replayed" in untold(one, past(refused("r", "budget_exceeded", **common)))
+    broke = past(refused("r", "budget_exceeded", **common, policy=one.settings.policy_hash))
     assert one.replay(broke).after == one.replay(broke).before
+    for code in ("model_not_found", "not_scannable"):  # nobody looked at it, or at all of it
+        assert "before all of it was looked at" in untold(one, past(refused("r", code, **common)))
     blocked = past(refused("r", "policy_blocked", findings=("card:1:messages[0].content:100:0-16",), **common))
     assert one.replay(blocked).after.target == "home/small"
     block = {"rules": [{"name": "b", "when": {"found": ["card"]}, "action": "block"}]}
