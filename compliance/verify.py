@@ -251,7 +251,9 @@ def _verify_logs(path: Path, brought: _Brought, processes: int) -> Report:
     for slot in report.slots:
         folder, own = Path(slot.directory).name, slot.origin.rpartition("/")[2]
         if slot.origin and not slot.problem and not report.alone and folder != own:
-            slot.problem = f"this folder is called {folder}, and holds the log of {slot.origin}: it was put in another's place"
+            slot.problem = (
+                f"this folder is called {folder}, and holds the log of {slot.origin}: it was put in another's place"
+            )
     # 9. what retention removed
     _check_removed(report)
     # 10. what reviewers signed

@@ -301,9 +301,7 @@ class Attempts:
                 cap=None if cap is None else (address.limit_field, cap),
             )  # fmt: skip
         if request.operation is not Operation.CHAT:
-            raise Untranslatable(
-                "request", f"{request.operation} has no form in the dialect of {address.target.name}"
-            )
+            raise Untranslatable("request", f"{request.operation} has no form in the dialect of {address.target.name}")
         conversation = client.conversation(request)
         capped = cap is not None and conversation.max_output is None
         if capped:

@@ -104,7 +104,11 @@ def audit_erase(
 
     if as_json:
         row = {"erased": True, "scope": done.scope, "value": done.value}
-        print(json.dumps({**row, **{name: getattr(done, name) for name in ("keys", "records", "captures", "features", "maps")}}))
+        print(
+            json.dumps(
+                {**row, **{name: getattr(done, name) for name in ("keys", "records", "captures", "features", "maps")}}
+            )
+        )
     elif done.records or done.maps or done.features:
         print(
             f"erased: {count(done.records, 'attempt')} with {count(done.captures, 'capture')}, {count(done.keys, 'data key')},"

@@ -64,7 +64,9 @@ class Settings(Part):
     decisions: tuple[DecisionPart, ...] = Field((), description="which targets serve which requests")
     routing: RoutingPart = Field(RoutingPart(), description="what holds where no decision does")
     complexity: ComplexityPart = ComplexityPart()
-    experiments: tuple[ExperimentPart, ...] = Field((), description="traffic that is copied or split, to compare targets")
+    experiments: tuple[ExperimentPart, ...] = Field(
+        (), description="traffic that is copied or split, to compare targets"
+    )
     compliance: Compliance = Compliance()
     budgets: tuple[BudgetPart, ...] = ()
     alerts: Alerts | None = None

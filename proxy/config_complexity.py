@@ -26,7 +26,9 @@ class RememberPart(Part):
     findings: Literal["skip", "keep"] = Field(
         "skip", description="skip: nothing of a request in which identifiers were found, or under health context"
     )
-    most: int = Field(200_000, ge=100, le=5_000_000, description="requests on this host; past it the oldest are removed")
+    most: int = Field(
+        200_000, ge=100, le=5_000_000, description="requests on this host; past it the oldest are removed"
+    )
 
 
 class ComplexityPart(Part):

@@ -57,7 +57,10 @@ class EscalatePart(Part):
     to: Names = Field(description="targets, or names of models, best first")
     share: Share = Field(0.2, description="of the answers that are read: at most so many go up")
     window: int = Field(
-        1000, ge=1, le=100_000, description="answers: of any so many in a row, and of all since the start, the share holds"
+        1000,
+        ge=1,
+        le=100_000,
+        description="answers: of any so many in a row, and of all since the start, the share holds",
     )
     threshold: float | None = Field(
         None,
@@ -65,9 +68,13 @@ class EscalatePart(Part):
         le=100,
         description="percentile of doubt from which an answer goes up, where complexity.answers scores it; default: that of the share",
     )
-    held: Bytes = Field(256_000, ge=1_000, le=16_000_000, description="of an answer; one that is larger goes out unread")
+    held: Bytes = Field(
+        256_000, ge=1_000, le=16_000_000, description="of an answer; one that is larger goes out unread"
+    )
     within: Duration = Field(
-        30.0, gt=0, description="of a request's coming: after it the answer at hand goes out, and nobody further up is waited for"
+        30.0,
+        gt=0,
+        description="of a request's coming: after it the answer at hand goes out, and nobody further up is waited for",
     )
 
 
@@ -87,14 +94,19 @@ class DecisionPart(Part):
         "others",
         description="where none of `use` can serve: the model's other candidates; nobody; or `use`, after a wait for a place",
     )
-    escalate: EscalatePart | None = Field(None, description="answers are read before they go out, and doubtful ones go up")
+    escalate: EscalatePart | None = Field(
+        None, description="answers are read before they go out, and doubtful ones go up"
+    )
 
 
 class SecondStagePart(Part):
     """How often the second stage of routes is asked, and how long it is waited for."""
 
     share: Share = Field(
-        0.2, gt=0, le=1, description="of the requests whose route is read: at most so many ask it, of every thousand in a worker"
+        0.2,
+        gt=0,
+        le=1,
+        description="of the requests whose route is read: at most so many ask it, of every thousand in a worker",
     )
     deadline: Duration = Field(0.025, gt=0, description="how long a request waits for it, its turn included")
 
@@ -110,7 +122,8 @@ class RoutingPart(Part):
         SecondStagePart | bool,
         shaped("must be true, false, or a mapping", "such as {share: 20%, deadline: 25ms}", dict, bool),
     ] = Field(
-        False, description="ask MiniLM where the first stage of routes is unsure; needs the extra minilm: slower, and more often right"
+        False,
+        description="ask MiniLM where the first stage of routes is unsure; needs the extra minilm: slower, and more often right",
     )
 
     @property

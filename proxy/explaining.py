@@ -129,7 +129,9 @@ class Explainer:
             "vetoes": [msgspec.to_builtins(veto) for veto in decision.vetoes],
             "overflow": decision.overflow,
             "facts": {"prompt_tokens": facts.prompt_tokens, "needs": sorted(facts.needs), "stream": facts.stream},
-            "decided": self._reasons(steered, steerer) if steered is not None and steerer is not None and steerer.decides else None,
+            "decided": self._reasons(steered, steerer)
+            if steered is not None and steerer is not None and steerer.decides
+            else None,
             "experiments": experiments,
             "escalation": self._escalation(plan, decision, facts, request, ruling, principal),
             "policy": self.settings.policy_hash,
@@ -154,7 +156,13 @@ class Explainer:
         return explained(steered, steerer, self.settings, self._stages, self._complexity)
 
     def _escalation(
-        self, plan: Plan | None, decision: Decision, facts: RequestFacts, request: Request, ruling: Ruling, principal: Principal
+        self,
+        plan: Plan | None,
+        decision: Decision,
+        facts: RequestFacts,
+        request: Request,
+        ruling: Ruling,
+        principal: Principal,
     ) -> dict[str, Any] | None:
         """Who is asked further up where the answer is doubtful; None where the decision has no such option."""
         option = plan.escalation if plan is not None else None

@@ -137,7 +137,11 @@ class HttpInbound:
     def arrived(self) -> bytes | None:
         """A plain body within the limit that came with its head, or right behind it."""
         payload = self._payload
-        if not payload.is_eof() or "content-encoding" in self.headers or payload.total_bytes > self._connection.door.body_limit:
+        if (
+            not payload.is_eof()
+            or "content-encoding" in self.headers
+            or payload.total_bytes > self._connection.door.body_limit
+        ):
             return None
         return payload.read_nowait(-1)
 

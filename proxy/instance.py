@@ -1,4 +1,4 @@
-"""Who this Spillway is towards its logs: its name, and where their signing key lies (effects: files)."""
+"""Who this Spillway is towards its logs: its name, where their signing key lies, and its metrics (effects: files)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compliance.journal import JournalError, load_or_create_key
 from proxy.config import Settings
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Names, to `prometheus_client`, the directory of the metrics of all workers."""
+
+
+def metrics_directory(settings: Settings) -> Path:
+    """Where workers write their metrics, for the supervisor to sum."""
+    return Path(settings.state.dir) / "metrics"
 
 
 def signing_key_path(settings: Settings) -> Path:

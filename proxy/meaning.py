@@ -159,9 +159,15 @@ def _experiment(part: ExperimentPart) -> str:
         lines += f"{shadow.share * 100:g}% of requests{whose}{answered}{when} are copied to {shadow.to} as well{cap}{compared}"
     if part.split is not None:
         split = part.split
-        days = [f"{phase.share * 100:g}% from {day_words(phase.since)}" for phase in split.phases if phase.since is not None]
+        days = [
+            f"{phase.share * 100:g}% from {day_words(phase.since)}" for phase in split.phases if phase.since is not None
+        ]
         number = split.phase or 1
-        phase = f"phase {number} of {len(split.phases)}, {split.phases[number - 1].share * 100:g}%" if not days else ", ".join(days)
+        phase = (
+            f"phase {number} of {len(split.phases)}, {split.phases[number - 1].share * 100:g}%"
+            if not days
+            else ", ".join(days)
+        )
         lines += (
             f"{' or '.join(part.models or ())}{when}: {phase} of {_UNITS[split.by]} to {', then '.join(split.local)}, "
             f"the others to {', then '.join(split.api)}"

@@ -96,7 +96,9 @@ def load_minilm(vocabulary: Mapping[str, int], shelf: Shelf | None) -> tuple[Min
     key = graph_key()
     kept = shelf.path(key) if shelf is not None else None
     if kept is not None:
-        with contextlib.suppress(Exception):  # onnxruntime's errors have no root of their own: it is damaged, so made anew
+        with contextlib.suppress(
+            Exception
+        ):  # onnxruntime's errors have no root of their own: it is damaged, so made anew
             return MiniLM(kept, vocabulary), key
     if hashlib.sha256(file.read_bytes()).hexdigest() != model_hash():
         raise NotInstalled(f"{file} is not what was installed; install it anew")

@@ -83,7 +83,11 @@ def _complexity(text: str, complexity: Complexity | None, settings: Settings) ->
         "calibrated_on": origin.calibrated_on,
         "labels": origin.labels,
         "made": origin.made,
-        "drift": {slot: words(row) for slot, row in standings(Path(settings.state.dir), origin.made).items() if row.get("alarm")},
+        "drift": {
+            slot: words(row)
+            for slot, row in standings(Path(settings.state.dir), origin.made).items()
+            if row.get("alarm")
+        },
         "contributions": _largest(scored.contributions),
     }
 

@@ -148,7 +148,9 @@ class Restoring:
         self._dialect = dialect
         self._model = model
         self._name = msgspec.json.encode(model)
-        self._begin = self._instead = b""  # an event's bytes to the end of its model's name: the engine's and the client's
+        self._begin = self._instead = (
+            b""  # an event's bytes to the end of its model's name: the engine's and the client's
+        )
 
     def event(self, raw: bytes) -> bytes:
         begin = self._begin

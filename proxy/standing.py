@@ -34,7 +34,9 @@ def health(
             for name, row in witnesses.items()
         }
     if drift:
-        body["complexity"] = {name: drift.get(name) for name in ("alarm", "index", "seen", "strong_share", "calibrated_on")}
+        body["complexity"] = {
+            name: drift.get(name) for name in ("alarm", "index", "seen", "strong_share", "calibrated_on")
+        }
     return 503 if draining or not (writable or serves_without) else 200, msgspec.json.encode(body)
 
 

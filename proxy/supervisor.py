@@ -32,6 +32,7 @@ from proxy.config_budgets import budgets_of
 from proxy.config_parts import Prometheus
 from proxy.config_redis import SQLITE
 from proxy.engine_room import with_managed
+from proxy.instance import METRICS_VARIABLE, metrics_directory
 from proxy.rostering import Rosters
 from proxy.routing_shelves import to_be_fitted
 from proxy.state.opening import SQLITE_FILE
@@ -146,7 +147,7 @@ class _Supervisor:
         state = Path(self._settings.state.dir)
         settings, engines = with_managed(self._settings, _free_port)
         witnesses = build_witnesses(settings, loop)
-        serve_metrics(settings, state, witnesses)
+        serve_metrics(settings, witnesses)
         handing_out = loop.create_task(witnesses.run()) if witnesses is not None else None
         rosters = Rosters(self._settings)
         signing = loop.create_task(rosters.run())
@@ -277,22 +278,22 @@ async def _hear_ready(process: WorkerProcess, ready: asyncio.Event) -> None:
 
 def forget_metrics(pid: int) -> None:
     """What a dead worker said of its present state is no longer so; its counts stay."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    if METRICS_VARIABLE in os.environ:
         from prometheus_client.multiprocess import mark_process_dead
 
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def serve_metrics(settings: Settings, state: Path, witnesses: Witnesses | None = None) -> None:
+def serve_metrics(settings: Settings, witnesses: Witnesses | None = None) -> None:
     """Prometheus metrics of all workers, summed, on a port of their own: workers write them to files."""
     wanted = settings.telemetry.prometheus
     if wanted is False:
         return
     where = Prometheus() if wanted is True else wanted
-    directory = state / "metrics"
+    directory = metrics_directory(settings)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)  # read by the workers' prometheus_client
+    os.environ[METRICS_VARIABLE] = str(directory)
     from prometheus_client import CollectorRegistry, start_http_server  # after the variable is set
     from prometheus_client.multiprocess import MultiProcessCollector
 

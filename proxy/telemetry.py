@@ -12,7 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from opentelemetry.sdk.resources import Resource
@@ -27,9 +27,11 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from proxy.background import step_back
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 log = logging.getLogger("spillway")
 
@@ -67,31 +69,36 @@ class Metrics:
     """The metrics of one process, on a registry of its own."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        import prometheus_client as made  # which looks at once whether other processes' metrics are to be summed
+
+        self._made = made
         by = ["surface", "target", "boundary", "ending"]
-        self.attempts = Counter("spillway_attempts_total", "Attempts by target and ending.", by, registry=registry)
-        self.refusals = Counter(
+        self.attempts = made.Counter("spillway_attempts_total", "Attempts by target and ending.", by, registry=registry)
+        self.refusals = made.Counter(
             "spillway_refusals_total", "Requests refused by Spillway.", ["surface", "code"], registry=registry
         )
-        self.actions = Counter("spillway_actions_total", "Verdicts of compliance.", ["action"], registry=registry)
-        self.overflow = Counter(
+        self.actions = made.Counter("spillway_actions_total", "Verdicts of compliance.", ["action"], registry=registry)
+        self.overflow = made.Counter(
             "spillway_overflow_total", "Attempts that left home, by reason.", ["reason"], registry=registry
         )
-        self.tokens = Counter("spillway_tokens_total", "Tokens metered.", ["target", "meter"], registry=registry)
-        self.cost = Counter("spillway_cost_dollars_total", "Cost of cloud attempts.", ["target"], registry=registry)
-        self.first = Histogram(
+        self.tokens = made.Counter("spillway_tokens_total", "Tokens metered.", ["target", "meter"], registry=registry)
+        self.cost = made.Counter(
+            "spillway_cost_dollars_total", "Cost of cloud attempts.", ["target"], registry=registry
+        )
+        self.first = made.Histogram(
             "spillway_first_event_seconds", "Arrival to first event.", ["target"], buckets=_SECONDS, registry=registry
         )
-        self.total = Histogram(
+        self.total = made.Histogram(
             "spillway_request_seconds", "Arrival to end.", ["target", "ending"], buckets=_SECONDS, registry=registry
         )
-        self.unwritable = Gauge(
+        self.unwritable = made.Gauge(
             "spillway_audit_unwritable", "Workers whose audit log cannot be written now.", registry=registry, multiprocess_mode="livesum"
         )  # fmt: skip
         self._registry = registry
         self._drift: tuple[Gauge, Gauge] | None = None
         self._second: Counter | None = None
         self._judged: Counter | None = None
-        self.dropped = Counter(
+        self.dropped = made.Counter(
             "spillway_telemetry_dropped_total", "Observations lost because the thread was behind.", registry=registry
         )
 
@@ -99,14 +106,16 @@ class Metrics:
         """A text of which the first stage of routes was unsure; made where there is a second."""
         if self._second is None:
             what = "Texts that the first stage of routes was unsure of, by what became of the second: asked, late, share spent, ..."
-            self._second = Counter("spillway_second_stage_total", what, ["outcome"], registry=self._registry)
+            self._second = self._made.Counter("spillway_second_stage_total", what, ["outcome"], registry=self._registry)
         self._second.labels(outcome).inc()
 
     def judged(self, decision: str, why: str) -> None:
         """An answer that was to be read before it went out; made where a decision lets doubtful ones go up."""
         if self._judged is None:
             what = "Answers that were to be read before they went out, by why they went up or stayed."
-            self._judged = Counter("spillway_judged_total", what, ["decision", "why"], registry=self._registry)
+            self._judged = self._made.Counter(
+                "spillway_judged_total", what, ["decision", "why"], registry=self._registry
+            )
         self._judged.labels(decision, why).inc()
 
     def drift(self, index: float | None, alarm: bool) -> None:
@@ -114,8 +123,8 @@ class Metrics:
         if self._drift is None:
             what = "Population stability index of recent complexity against its calibration, of the worker where it is largest."
             self._drift = (
-                Gauge("spillway_complexity_drift", what, registry=self._registry, multiprocess_mode="livemax"),
-                Gauge(
+                self._made.Gauge("spillway_complexity_drift", what, registry=self._registry, multiprocess_mode="livemax"),
+                self._made.Gauge(
                     "spillway_complexity_drift_alarm", "Workers whose drift alarm rings.", registry=self._registry, multiprocess_mode="livesum"
                 ),
             )  # fmt: skip

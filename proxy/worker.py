@@ -25,6 +25,7 @@ from proxy.acceptor import Acceptor
 from proxy.app import build_worker
 from proxy.config import Settings
 from proxy.faults import on_loop_error
+from proxy.instance import METRICS_VARIABLE, metrics_directory
 from proxy.stall import StallMeter
 from proxy.workers import READY, told
 
@@ -43,7 +44,10 @@ def main() -> int:
     task = told(channel)
     if task is None:
         return 0
-    return uvloop.run(_serve(Settings.undump(task[0]), options.slot, task[1], channel))
+    settings, listener = Settings.undump(task[0]), task[1]
+    if settings.telemetry.prometheus is not False:
+        os.environ[METRICS_VARIABLE] = str(metrics_directory(settings))
+    return uvloop.run(_serve(settings, options.slot, listener, channel))
 
 
 async def _serve(settings: Settings, slot: int, listener: socket.socket, channel: socket.socket) -> int:

@@ -153,7 +153,17 @@ def policy(sources: Sources) -> Report:
             ),
             Section(
                 "Starts and stops",
-                ("time (UTC)", "account", "log", "what", "policy", "lost at most", "interrupted", "unsigned before", "set aside"),
+                (
+                    "time (UTC)",
+                    "account",
+                    "log",
+                    "what",
+                    "policy",
+                    "lost at most",
+                    "interrupted",
+                    "unsigned before",
+                    "set aside",
+                ),
                 tuple(_start(row, record) for row, record in starts[-LISTED:]),
                 frozenset({5, 6, 7, 8}),
                 "After a crash, local-only requests of the time named may be missing; what left is all there, and attempts that"
@@ -230,7 +240,18 @@ def _scorers(found: list[tuple[Row, dict[str, Any]]]) -> tuple[Section, ...]:
     return (
         Section(
             "Scorers that were promoted",
-            ("time (UTC)", "account", "of", "experiment", "measure", "labels", "APGR (95 %)", "strong calls", "before", "file"),
+            (
+                "time (UTC)",
+                "account",
+                "of",
+                "experiment",
+                "measure",
+                "labels",
+                "APGR (95 %)",
+                "strong calls",
+                "before",
+                "file",
+            ),
             tuple([_scorer(row, record) for row, record in found]),
             frozenset({5}),
             "They were learnt from this instance's own records, and passed the gate: the lower end of the interval beats chance,"

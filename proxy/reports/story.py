@@ -268,7 +268,10 @@ def _removed(request: str, record: Fields, gone: Sequence[Fields]) -> list[str]:
     erased = [
         one
         for one in gone
-        if one["kind"] == "erased" and one["at"] >= record["at"] and one["value"] and whose.get(one["scope"]) == one["value"]
+        if one["kind"] == "erased"
+        and one["at"] >= record["at"]
+        and one["value"]
+        and whose.get(one["scope"]) == one["value"]
     ]
     for one in erased:
         if one["state"] == "done":

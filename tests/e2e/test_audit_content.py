@@ -136,7 +136,10 @@ def bodies() -> Iterator[tuple[str, Any, dict[str, str]]]:
             "traceparent": value, "user-agent": value, "x-request-id": value, "cookie": value, "x-odd": value, "referer": value,
         }  # fmt: skip
         yield CHAT, {"model": "m", "messages": user}, headers
-        for digits in ("".join(filter(str.isdigit, value)), value.encode().hex()):  # a trace's id is the client's choice
+        for digits in (
+            "".join(filter(str.isdigit, value)),
+            value.encode().hex(),
+        ):  # a trace's id is the client's choice
             trace = f"00-{digits[:32].rjust(32, 'a')}-{digits[:16].rjust(16, 'b')}-01"
             yield CHAT, {"model": "m", "messages": user}, {"traceparent": trace}
             yield CHAT, {"model": "nowhere", "messages": user}, {"traceparent": trace}
@@ -366,7 +369,9 @@ def test_law_12_a_decision_says_all_that_it_rests_on(served: Path) -> None:
         name.startswith("~") for name in names - {"m", "out", "hidden", "nowhere", ""}
     )
     for line in lines:
-        assert type(records.decode(json.dumps(line).encode())).__struct_fields__ == tuple(sorted(line.keys() - {"seq_mac"}))
+        assert type(records.decode(json.dumps(line).encode())).__struct_fields__ == tuple(
+            sorted(line.keys() - {"seq_mac"})
+        )
 
 
 def test_disclosures_name_recipient_contract_purpose_and_what_went(served: Path) -> None:

@@ -264,7 +264,12 @@ def test_a_capture_that_was_erased_or_expired_is_told_as_no_more(here: Path, log
             state=state, value=value,
         )  # fmt: skip
 
-    others = [decision("b"), captured("b", subject="t" * 32, tenant="lab"), decision("c"), captured("c", subject="", tenant="x")]
+    others = [
+        decision("b"),
+        captured("b", subject="t" * 32, tenant="lab"),
+        decision("c"),
+        captured("c", subject="", tenant="x"),
+    ]
     write(here / "audit", decision("a"), captured("a"), *others)
     assert "no more" not in spillway("show", "a").stdout
     write(here / "audit", erased("subject", "s" * 32, "begun"), slot="cli")
