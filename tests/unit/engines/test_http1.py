@@ -359,8 +359,8 @@ async def test_law_09_abort_inside_a_callback(transport: Transport) -> None:
         connection = await transport.open(LOCAL, engine.url, timeout=1)
         collector = Leaving()
         connection.request(b"POST", b"/", b"", b"", collector)
-        await until(lambda: collector.body and transport.open_connections == 0)
-        assert not collector.over.done() and not engine.alive
+        await until(lambda: collector.body and transport.open_connections == 0 and not engine.alive)
+        assert not collector.over.done()
 
 
 async def test_law_10_a_paused_connection_holds_the_engine_back(transport: Transport) -> None:
