@@ -127,7 +127,7 @@ async def test_a_copy_is_sent_compared_and_charged_to_the_experiment(stream: boo
 async def _drawn(spillway: Running, count: int, body: dict[str, Any]) -> list[str]:
     """Ask until so many requests were drawn; the ids of all."""
     asked = []
-    for _ in range(60 * count):
+    for _ in range(400 + 200 * count):  # at 5 % the chance that none is drawn of 600 is 4e-14
         asked.append((await post(spillway.port, body)).headers["x-spillway-request-id"])
         await quiet(spillway)
         if spillway.worker.journal.next_seq and len(asked) % 10 == 0:
