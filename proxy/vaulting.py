@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compliance.captures import Item
 from compliance.control import holds_in_force
@@ -24,13 +25,15 @@ from compliance.masterkeys import (
     create_key,
 )
 from compliance.vault import StillRemoving, Vault, VaultFailed
-from proxy.capturing import Captures, Capturing
 from proxy.config import Settings
 from proxy.config_parts import Captures as CapturesPart
 from proxy.instance import signing_key
 from proxy.quantities import Wrong
-from proxy.remembering import Kept, Remembering
 from proxy.secrets import value_of
+
+if TYPE_CHECKING:
+    from proxy.capturing import Capturing
+    from proxy.remembering import Remembering
 
 LOCK_SECONDS = 30.0
 """How long an erasure or a new hold waits for the removal that is under way."""
@@ -113,6 +116,8 @@ def build_remembering(settings: Settings) -> Remembering | None:
     part = settings.complexity.remember
     if part is None:
         return None
+    from proxy.remembering import Kept, Remembering
+
     wanted = Kept(
         share=part.share, keep=part.keep, most=part.most, found=part.findings == "keep",
         tenants=None if part.tenants is None else frozenset(part.tenants),
@@ -125,6 +130,8 @@ def build_capturing(settings: Settings, journal: Journal) -> Capturing | None:
     part = settings.audit.captures
     if part is None:
         return None
+    from proxy.capturing import Captures, Capturing  # with all that relays an answer: not the supervisor's
+
     wanted = Captures(
         tenants=None if part.tenants is None else frozenset(part.tenants),
         rules=None if part.rules is None else frozenset(part.rules),
