@@ -118,9 +118,17 @@ def serve(
     state_dir: StateOption = None,
 ) -> None:
     """Serve applications on 127.0.0.1:8800 until stopped."""
+    import signal
+
     from proxy.workers import WorkerProcess
 
     first = WorkerProcess(0)  # it loads its modules while this process loads its own
+
+    def interrupted(*_: object) -> None:
+        first.give_up()
+        os._exit(130)  # an exception could be swallowed by an import
+
+    signal.signal(signal.SIGINT, interrupted)  # until the supervisor takes it
     try:
         _serve(first, config, model, allow_cloud, state_dir, {"host": host, "port": port, "workers": workers})
     finally:

@@ -247,7 +247,7 @@ def test_ctrl_c_while_it_starts_shows_no_traceback_and_leaves_nothing_running(af
     time.sleep(after)
     os.killpg(process.pid, signal.SIGINT)
     printed = process.communicate(timeout=60)[0]  # to the end: no process holds the pipe any more
-    assert "Traceback" not in printed and process.returncode in (0, 130)
+    assert "Traceback" not in printed and process.returncode in (0, 130, -signal.SIGINT)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 
