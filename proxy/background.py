@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
+from typing import Protocol, TypeVar
 
 NICENESS = 10
+Item = TypeVar("Item", covariant=True)
+
+
+class Source(Protocol[Item]):
+    """A queue's reading end; None in it says that nothing more comes."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Item | None: ...
+    def get_nowait(self) -> Item | None: ...
+
+
+def gather(source: Source[Item], most: int, pause: float) -> tuple[list[Item], bool]:
+    """(at most so many of what waits, after `pause` seconds at the latest; whether it was the last)."""
+    batch: list[Item] = []
+    try:
+        item = source.get(timeout=pause)
+        while item is not None:
+            batch.append(item)
+            if len(batch) == most:
+                return batch, False
+            item = source.get_nowait()
+        return batch, True
+    except queue.Empty:
+        return batch, False
 
 
 def step_back() -> None:

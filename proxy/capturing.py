@@ -28,6 +28,7 @@ from compliance.journal import Journal, JournalError
 from compliance.records import Captured, CapturesExpired, Decision
 from compliance.sealing import PARTS
 from compliance.vault import StillRemoving, Vault, VaultFailed
+from proxy.background import gather
 from proxy.exchange import Attempt, Exchange
 from proxy.session import Session
 
@@ -245,7 +246,7 @@ class Capturing:
     def _serve(self) -> None:
         next_purge = next_try = 0.0
         while True:
-            batch, closing = self._gather()
+            batch, closing = gather(self._queue, BATCH, PROBE_SECONDS)
             now = time.monotonic()
             if self._again and (closing or now >= next_try):
                 batch, self._again = [*self._again, *batch], []
@@ -261,19 +262,6 @@ class Capturing:
             self._say_again()
             if closing:
                 return
-
-    def _gather(self) -> tuple[list[Pending], bool]:
-        batch: list[Pending] = []
-        try:
-            item = self._queue.get(timeout=PROBE_SECONDS)
-            while item is not None:
-                batch.append(item)
-                if len(batch) == BATCH:
-                    return batch, False
-                item = self._queue.get_nowait()
-            return batch, True
-        except queue.Empty:
-            return batch, False
 
     def _write(self, batch: Sequence[Pending], *, last: bool) -> None:
         """Keep them; what cannot be written is tried again for a while, but for the `last` time."""

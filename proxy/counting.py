@@ -30,7 +30,7 @@ from engines.tokens import encoding_of
 from engines.transport import Transport
 from policies.budgets import Hold
 from proxy.addressing import Address
-from proxy.estimates import NOT_COUNTED, Counts, counted_by_text, question
+from proxy.estimates import NOT_COUNTED, Counts, counted_by_text, question, well_formed
 from proxy.exchange import Attempt, Exchange
 from proxy.faults import describe
 from proxy.session import KEPT_LIMIT, Session
@@ -195,8 +195,7 @@ class Counting:
         text = "".join(waiting.session.kept or ())[:KEPT_LIMIT]  # the last piece may be long
         output: int | None = 0
         if text:
-            sent = text.encode("utf-8", "replace").decode()  # half of a pair is no UTF-8
-            asked = {"model": waiting.address.target.model, tokenizer.text: sent, **tokenizer.more}
+            asked = {"model": waiting.address.target.model, tokenizer.text: well_formed(text), **tokenizer.more}
             output = await self._ask(waiting, tokenizer.path, msgspec.json.encode(asked), tokenizer.count)
         waiting.counts = Counts(None, output, len(text))
 

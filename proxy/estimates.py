@@ -108,14 +108,15 @@ class Question(Struct, frozen=True):
 
 def question(request: Request, said: Said) -> Question:
     """What to count of an attempt that ended without its usage."""
-    answer = _utf8("".join(said.kept or ()))
+    answer = well_formed("".join(said.kept or ()))
     if said.usage is not None or request.needs & _UNREAD:
         return Question((answer,))
     prompt, length, messages = prompt_text(request.body)
-    return Question((answer, _utf8(prompt)), length, messages)
+    return Question((answer, well_formed(prompt)), length, messages)
 
 
-def _utf8(text: str) -> str:
+def well_formed(text: str) -> str:
+    """The text as it can be sent."""
     return text.encode("utf-8", "replace").decode()  # half of a pair is no UTF-8
 
 

@@ -33,7 +33,7 @@ from engines.model import Operation
 from policies.complexity import SAMPLE
 from policies.escalation import Wanted, answer_of
 from policies.signals import last_said
-from proxy.background import step_back
+from proxy.background import gather, step_back
 from proxy.exchange import Attempt, Exchange
 from proxy.held import Reader, wanted_of
 from proxy.recording import Recorder
@@ -198,7 +198,7 @@ class Remembering:
         step_back()
         next_purge = 0.0
         while True:
-            batch, closing = self._gather()
+            batch, closing = gather(self._queue, BATCH, PAUSE)
             if batch:
                 self._keep(batch)
             if time.monotonic() >= next_purge and not closing:
@@ -208,19 +208,6 @@ class Remembering:
                 break
         if self._vault is not None:
             self._vault.close()
-
-    def _gather(self) -> tuple[list[Text], bool]:
-        batch: list[Text] = []
-        try:
-            item = self._queue.get(timeout=PAUSE)
-            while item is not None:
-                batch.append(item)
-                if len(batch) == BATCH:
-                    return batch, False
-                item = self._queue.get_nowait()
-            return batch, True
-        except queue.Empty:
-            return batch, False
 
     def _keep(self, batch: Sequence[Text]) -> None:
         try:

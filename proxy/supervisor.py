@@ -138,7 +138,6 @@ class _Supervisor:
         self._stopping = asyncio.Event()
         self._begun: WorkerProcess | None = first
         self._processes: dict[str, Process | WorkerProcess] = {}
-        self._listening: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self) -> int:
         loop = asyncio.get_running_loop()
@@ -220,8 +219,7 @@ class _Supervisor:
             self._begun = None
         else:
             begun = WorkerProcess(slot)
-        await begun.tell(dump, listener)
-        self._listening[slot] = asyncio.create_task(_hear_ready(begun, ready))
+        await begun.tell(dump, listener, ready)
         return begun
 
     async def _announce_when(
@@ -269,11 +267,6 @@ async def _answers(launch: Launch) -> bool:
             return True
         await asyncio.sleep(0.05)
     return False
-
-
-async def _hear_ready(process: WorkerProcess, ready: asyncio.Event) -> None:
-    await process.ready()
-    ready.set()
 
 
 def forget_metrics(pid: int) -> None:

@@ -32,7 +32,6 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy.worker", "--slot", str(slot)], stdin=theirs.fileno()
             )
-        self._ready = asyncio.Event()
         self._gone = asyncio.Event()
         self._hearing: asyncio.Task[None] | None = None
 
@@ -44,17 +43,14 @@ class WorkerProcess:
     def returncode(self) -> int | None:
         return self._process.poll()
 
-    async def tell(self, settings: bytes, listener: socket.socket) -> None:
-        """What to serve, and where.  A process that is gone meanwhile hears nothing; `wait` says so."""
+    async def tell(self, settings: bytes, listener: socket.socket, ready: asyncio.Event) -> None:
+        """What to serve, and where; `ready` is set when it accepts connections.  A process that is gone meanwhile hears
+        nothing; `wait` says so."""
         loop = asyncio.get_running_loop()
-        self._hearing = loop.create_task(self._hear(loop))
+        self._hearing = loop.create_task(self._hear(loop, ready))
         with contextlib.suppress(OSError):
             socket.send_fds(self._channel, [LENGTH.pack(len(settings))], [listener.fileno()])
             await loop.sock_sendall(self._channel, settings)
-
-    async def ready(self) -> None:
-        """Until it accepts connections."""
-        await self._ready.wait()
 
     async def wait(self) -> int:
         """Until it is gone; how it ended."""
@@ -73,13 +69,13 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
-    async def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _hear(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Event) -> None:
         heard = b""
         with contextlib.suppress(OSError):
             while more := await loop.sock_recv(self._channel, 64):
                 heard += more
                 if heard == READY:
-                    self._ready.set()
+                    ready.set()
         self._channel.close()
         self._gone.set()
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from client import Answer, ask
 from outcomes_made import made_rows
+from routes_made import CODING_AND_CARDS as ROUTES
 from scripted import Play, Received, ScriptedEngine, answering, completion
 from stack import Running, llamacpp, running
 from typer.testing import CliRunner
@@ -24,20 +25,6 @@ from proxy.cli import app
 from proxy.placing import TRUST
 
 PATH = "/v1/chat/completions"
-ROUTES = [
-    {
-        "name": "coding",
-        "description": "writing and repairing computer programs",
-        "utterances": ["write a function that sorts a list", "fix the bug in this module", "why does my program crash",
-                       "explain this regular expression", "add a unit test for the parser"],
-    },
-    {
-        "name": "cards",
-        "description": "bank cards that are lost, stolen or blocked",
-        "utterances": ["I lost my card", "please block my card", "my card was stolen", "when does my new card come",
-                       "the machine kept my card"],
-    },
-]  # fmt: skip
 DECISIONS: list[dict[str, Any]] = [
     {"name": "code", "when": {"any": [{"route": "coding"}, {"structure": ["code", "diff"]}]},
      "use": ["large/smoke-test", "sky/gpt-4o"], "otherwise": "refuse"},

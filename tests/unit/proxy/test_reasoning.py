@@ -9,26 +9,13 @@ from typing import Any
 import pytest
 import yaml
 from outcomes_made import made_rows
+from routes_made import CODING_AND_CARDS as ROUTES
 from typer.testing import CliRunner
 
 from proxy.cli import app
 from proxy.config import load
 from proxy.config_errors import ConfigInvalid
 
-ROUTES = [
-    {
-        "name": "coding",
-        "description": "writing and repairing computer programs",
-        "utterances": ["write a function that sorts a list", "fix the bug in this module", "why does my program crash",
-                       "explain this regular expression", "add a unit test for the parser"],
-    },
-    {
-        "name": "cards",
-        "description": "bank cards that are lost, stolen or blocked",
-        "utterances": ["I lost my card", "please block my card", "my card was stolen", "when does my new card come",
-                       "the machine kept my card"],
-    },
-]  # fmt: skip
 WHOLE: dict[str, Any] = {
     "engines": {
         "small": {"kind": "llama.cpp", "replicas": ["http://127.0.0.1:9"], "models": {"s": {}}},
