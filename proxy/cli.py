@@ -119,6 +119,7 @@ def serve(
 ) -> None:
     """Serve applications on 127.0.0.1:8800 until stopped."""
     import signal
+    import threading
 
     from proxy.workers import WorkerProcess
 
@@ -128,8 +129,9 @@ def serve(
         first.give_up()
         os._exit(130)  # an exception could be swallowed by an import
 
-    signal.signal(signal.SIGINT, interrupted)  # until the supervisor takes it
     try:
+        if threading.current_thread() is threading.main_thread():  # only there may one be set
+            signal.signal(signal.SIGINT, interrupted)  # until the supervisor takes it
         _serve(first, config, model, allow_cloud, state_dir, {"host": host, "port": port, "workers": workers})
     finally:
         if first.returncode is None:
