@@ -6,12 +6,13 @@ It holds at most one request at a time.  Its receiver is called from `data_recei
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
 import httptools
 
 from engines.errors import ConnectionLost, EngineError, MalformedAnswer
+from engines.heads import Heads, length_of
 from engines.model import Target
 
 Header = tuple[bytes, bytes]
@@ -31,7 +32,7 @@ class Receiver(Protocol):
     nobody else would ever end its wait.
     """
 
-    def on_head(self, status: int, headers: list[Header]) -> None: ...
+    def on_head(self, status: int, headers: Sequence[Header]) -> None: ...
     def on_body(self, data: bytes) -> None: ...
     def on_end(self) -> None: ...
     def on_error(self, error: EngineError) -> None: ...
@@ -42,6 +43,8 @@ class Receiver(Protocol):
 
 class Owner(Protocol):
     """Where connections come from and go back to."""
+
+    heads: Heads[tuple[Header, ...]]  # of answers with status 200 whose connections were kept
 
     def give_back(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
@@ -114,7 +117,7 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes, receiver: Receiver, *, reusable: bool, resend: bool) -> None:
         """Send a request that is bytes already."""
         self._receiver = receiver
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = None
         self._headers = []
         self._silent = 0
         self._bodiless = data[:5] == b"HEAD "
@@ -160,13 +163,18 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if parser is None or self._done:
+        if self._done:
             self._close()  # nobody asked for these bytes
             return
         self._resend = None
+        receiver, parser = self._receiver, self._parser
+        first = parser is None
+        if parser is None:
+            if not self._bodiless and (known := self._owner.heads.find(data)) is not None:
+                self._whole(*known)
+                return
+            parser = self._parser = httptools.HttpResponseParser(self)
         self._silent += len(data)
-        receiver = self._receiver
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -181,8 +189,26 @@ class Connection(asyncio.Protocol):
         else:
             if self._done:
                 self._return()
+                if first and not self.closed and parser.get_status_code() == 200 and length_of(data) == len(data):
+                    self._owner.heads.learn(data, tuple(self._headers))
             elif self._silent > MAX_HEAD:
                 self._fail(MalformedAnswer("the engine's answer has too many bytes that are not its body"))
+
+    def _whole(self, headers: tuple[Header, ...], body: bytes) -> None:
+        """A whole answer whose head is known: what the parser would say of it."""
+        receiver = self._receiver
+        self._started = True
+        try:
+            if receiver is not None:
+                receiver.on_head(200, headers)
+            if self._receiver is not None and body:
+                self._receiver.on_body(body)
+            if not self._done:
+                self._complete(self._reusable)
+        except Exception as error:  # noqa: BLE001  the receiver's own fault, as where httptools calls it
+            self._receiver_raised(receiver, error)
+        else:
+            self._return()
 
     def eof_received(self) -> None:
         return None

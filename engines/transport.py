@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
@@ -27,6 +28,7 @@ from engines.errors import (
     EngineError,
     FirstEventTimeout,
 )
+from engines.heads import Heads
 from engines.http1 import Connection, Header, Receiver, header_block
 from engines.model import Target
 
@@ -134,6 +136,7 @@ class Transport:
         self._open: set[Connection] = set()
         self._resending: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.heads: Heads[tuple[Header, ...]] = Heads()
 
     def try_pooled(self, target: Target, origin: str) -> Connection | None:
         """An idle connection, the one used last; None where there is none."""
@@ -391,8 +394,8 @@ class _Collector:
         self._connection = connection
         return not self.answer.done()
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
-        self._status, self._headers = status, headers
+    def on_head(self, status: int, headers: Sequence[Header]) -> None:
+        self._status, self._headers = status, list(headers)
 
     def on_body(self, data: bytes) -> None:
         self._size += len(data)

@@ -20,7 +20,7 @@ from compliance.model import LOCAL, Verdict
 from engines.base import Dialect
 from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
 from engines.model import Operation, Request, Target
-from engines.transport import Connection, Transport
+from engines.transport import Connection, Transport, header_block
 from policies.budgets import Hold
 from policies.model import Decision, Veto
 from proxy.addressing import Address, Addresses
@@ -46,14 +46,15 @@ _PASSED = frozenset(
     }
 )  # fmt: skip
 _PASSED_FAMILIES = (b"x-ratelimit-", b"anthropic-ratelimit-")
-_STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-_STREAM_TYPE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
-_JSON_TYPE: Header = (b"content-type", b"application/json")
+_STREAM_HEAD = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_STREAM_TYPE = b"content-type: text/event-stream; charset=utf-8\r\n"
+_JSON_TYPE = b"content-type: application/json\r\n"
 
 
-def passed_headers(headers: Sequence[Header]) -> list[Header]:
-    """An engine's headers that reach a client of the same dialect: an allow-list, so nothing slips through."""
-    return [header for header in headers if _passes(header[0])]
+@lru_cache(maxsize=256)
+def passed(headers: tuple[Header, ...]) -> bytes:
+    """An engine's headers that reach a client of the same dialect, as lines: an allow-list, so nothing slips through."""
+    return header_block([header for header in headers if _passes(header[0])])
 
 
 @lru_cache(maxsize=1024)
@@ -62,8 +63,10 @@ def _passes(name: bytes) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _target_header(name: str) -> Header:
-    return b"x-spillway-target", name.encode("ascii", "replace")
+def _fixed_head(target: str, action: str, overflow: str, route: str) -> bytes:
+    """What many answers have in common of `answer_head`; what is empty is left out."""
+    headers = [(b"target", target), (b"action", action), (b"overflow", overflow), (b"route", route)]
+    return header_block([(b"x-spillway-" + name, value.encode("ascii", "replace")) for name, value in headers if value])
 
 
 class Failure(Exception):
@@ -217,7 +220,7 @@ class Attempts:
             connection.request(
                 b"POST",
                 address.path_with(exchange.inbound.query, plain=redaction is not None),
-                address.headers_for(request, exchange.trace, plain=redaction is not None),
+                address.headers_for(request, exchange.told.trace, plain=redaction is not None),
                 body,
                 relay,
                 reusable=address.reusable or not request.stream,
@@ -342,16 +345,15 @@ class Attempts:
         connection: Connection,
         now: float,
     ) -> Relay:
-        own = answer_headers(exchange, attempt.target)
         same = session.client is session.engine
 
-        def heads(status: int, headers: Sequence[Header]) -> list[Header]:
+        def head_for(headers: Sequence[Header]) -> bytes:
             if session.streamed:
-                kept = passed_headers(headers) if same else [_STREAM_TYPE]
-                return [*kept, *_STREAM_HEADERS, *own]
-            return [*(passed_headers(headers) if same else [_JSON_TYPE]), *own]
+                kind = passed(tuple(headers)) if same else _STREAM_TYPE
+                return kind + _STREAM_HEAD + answer_head(exchange, attempt.target)
+            return (passed(tuple(headers)) if same else _JSON_TYPE) + answer_head(exchange, attempt.target)
 
-        relay = Relay(session, exchange.sink, connection, self._deadlines, address.timeouts, heads, self._loop, now)
+        relay = Relay(session, exchange.sink, connection, self._deadlines, address.timeouts, head_for, self._loop, now)
         exchange.sink.on_resume = relay.resume
         return relay
 
@@ -372,20 +374,22 @@ class Attempts:
         return self._addresses.dialects[exchange.request.dialect]
 
 
-def answer_headers(exchange: Exchange, target: Target | None) -> list[Header]:
-    """Spillway's own headers on an answer (contracts.md, "Headers")."""
-    headers: list[Header] = [(b"x-spillway-request-id", exchange.id.encode())]
+def answer_head(exchange: Exchange, target: Target | None) -> bytes:
+    """Spillway's own headers on an answer (contracts.md, "Headers"), as lines."""
+    verdict, decision, steered = exchange.verdict, exchange.decision, exchange.steered
+    overflow = ""
     if target is not None:
-        headers.append(_target_header(target.name))
-    verdict = exchange.attempts[-1].verdict if exchange.attempts and target is not None else exchange.verdict
-    if verdict is not None and verdict.action != "allow":
-        headers.append((b"x-spillway-action", verdict.action.encode()))
-    decision = exchange.decision
-    if decision is not None and decision.overflow and target is not None and target.boundary != LOCAL:
-        headers.append((b"x-spillway-overflow", decision.overflow.encode()))
-    if exchange.steered is not None and exchange.steered.route:
-        headers.append((b"x-spillway-route", exchange.steered.route.encode()))
-    return headers
+        if exchange.attempts:
+            verdict = exchange.attempts[-1].verdict
+        if target.boundary != LOCAL and decision is not None:
+            overflow = decision.overflow or ""
+    fixed = _fixed_head(
+        target.name if target is not None else "",
+        verdict.action if verdict is not None and verdict.action != "allow" else "",
+        overflow,
+        steered.route if steered is not None else "",
+    )
+    return b"x-spillway-request-id: %b\r\n%b" % (exchange.id.encode(), fixed)
 
 
 def _veto(exchange: Exchange, name: str, why: NotRedacted) -> None:

@@ -61,11 +61,13 @@ class Keyring:
 
     def authenticate(self, token: str | None, now: int, *, loopback: bool) -> Principal | None:
         """The principal of a token at `now` (microseconds since the epoch); None: not to be served."""
+        return self.holder(None if token is None else digest(token), now, loopback=loopback)
+
+    def holder(self, key: str | None, now: int, *, loopback: bool) -> Principal | None:
+        """`authenticate`, by the token's digest."""
         if not self._keys:
             return LOCAL_OPEN if loopback else None
-        if token is None:
-            return None
-        principal = self._keys.get(digest(token))
+        principal = self._keys.get(key) if key is not None else None
         if principal is None or (principal.expires is not None and now >= principal.expires):
             return None
         return principal

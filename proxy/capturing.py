@@ -89,7 +89,7 @@ class Pending:
             exchange.at,
             principal.organisation,
             principal.tenant or "",
-            exchange.subject,
+            exchange.told.subject,
         )
         self.cut = () if len(raw) <= limit and len(sent) <= limit else _cut(raw, sent, limit)
         self.original = raw if len(raw) <= limit else raw[:limit]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -29,7 +29,7 @@ from proxy.attempts import Attempts, Failure
 from proxy.choosing import Chooser, facts_of
 from proxy.deadlines import Deadlines
 from proxy.estimates import Counts
-from proxy.exchange import Attempt, ClientSink, Exchange, Header
+from proxy.exchange import Attempt, ClientSink, Exchange
 from proxy.faults import describe
 from proxy.held import HeldSink, wanted_of
 from proxy.recording import Recorder
@@ -357,15 +357,15 @@ class _UpperSink:
     def on_resume(self, call: Callable[[], None] | None) -> None:
         self._real.on_resume = call
 
-    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         if self._commits():
-            self._real.whole(status, headers, body)
+            self._real.whole(status, head, body)
             self.bytes_out = self._real.bytes_out
 
-    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+    def begin(self, status: int, head: bytes, first: bytes) -> bool:
         if not self._commits():
             return False
-        paused = self._real.begin(status, headers, first)
+        paused = self._real.begin(status, head, first)
         self.bytes_out = self._real.bytes_out
         return paused
 

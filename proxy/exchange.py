@@ -6,7 +6,7 @@ the two sides of the client as the pipeline sees them; `ingress` fulfils them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from compliance.rules import Facts, Labels, Ruling
 from engines.model import Request, Target, Usage
 from policies.model import Decision
 from proxy.auth import Principal
+from proxy.heads import Head, Told
 from proxy.surfaces import Surface
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from proxy.steering import Steered
 
 Header = tuple[bytes, bytes]
+UNTOLD = Told()
 Ending = Literal["completed", "failed", "refused", "abandoned", "interrupted"]
 
 
 class Inbound(Protocol):
     """A request's head, and its body on demand."""
 
+    head: Head
     method: str
     path: str
     query: str
@@ -38,6 +41,10 @@ class Inbound(Protocol):
 
     def arrived(self) -> bytes | None:
         """The body, where all of it is here already, which saves waiting for it; None: ask for `body()`."""
+        ...
+
+    def stated_length(self) -> int:
+        """Bytes of the body, as far as the head says; 0: it does not."""
         ...
 
     async def body(self) -> bytes:
@@ -52,11 +59,11 @@ class ClientSink(Protocol):
     started: bool  # a byte of the answer has gone to the client (law 6)
     bytes_out: int
 
-    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        """Head and body of a complete answer, in one write."""
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
+        """Head and body of a complete answer, in one write; `head` are header lines (`engines.http1.header_block`)."""
         ...
 
-    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+    def begin(self, status: int, head: bytes, first: bytes) -> bool:
         """Head and first bytes of a stream, in one write.  True: the client is not reading, pause."""
         ...
 
@@ -125,7 +132,7 @@ class Exchange:
 
     __slots__ = (
         "actor", "at", "attempts", "decision", "facts", "id", "inbound", "principal", "queue_us", "redactions", "refused",
-        "refused_status", "request", "ruling", "sink", "started", "steered", "subject", "surface", "trace", "verdict",
+        "refused_status", "request", "ruling", "sink", "started", "steered", "surface", "told", "verdict",
     )  # fmt: skip
 
     def __init__(self, exchange_id: str, inbound: Inbound, sink: ClientSink, at: int, started: float) -> None:
@@ -148,5 +155,4 @@ class Exchange:
         self.refused = ""  # the refusal's code, if it ended so
         self.refused_status = 0
         self.actor = ""
-        self.subject = ""
-        self.trace = ""
+        self.told = UNTOLD  # by the head, for the records

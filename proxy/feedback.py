@@ -128,7 +128,7 @@ class FeedbackDoor:
         """The answer's body, once what can be taken is on the disk; raises `Refusal`, `JournalError`."""
         if inbound.method != "POST":
             raise Refusal("method_not_allowed", f"{FEEDBACK_PATH} takes POST.")
-        if int(inbound.headers.get("content-length", "0")) > LARGEST_BODY:  # a number, says the parser
+        if inbound.stated_length() > LARGEST_BODY:
             raise _too_large()
         values, listed = parse(await inbound.body())
         self._meter(principal, len(values))

@@ -9,7 +9,7 @@ only passes on.  Nothing has gone to the client before, so `started` says no (la
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from engines.model import (
 from engines.sse import Framer
 from policies.escalation import Call, Said, Wanted
 from policies.signals import last_said
-from proxy.exchange import ClientSink, Header
+from proxy.exchange import ClientSink
 
 TOO_LARGE, LATE = "too_large", "late"
 """Why an answer was let go unread."""
@@ -198,7 +198,7 @@ class HeldSink:
         self.bytes_out = real.bytes_out
         self.reader = Reader(client, logprobs=logprobs)
         self._streamed = False
-        self._head: tuple[int, Sequence[Header]] | None = None
+        self._head: tuple[int, bytes] | None = None
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -217,26 +217,26 @@ class HeldSink:
 
     # --- as the client's sink -----------------------------------------------------------------------------
 
-    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         self._streamed = False
         if self._passes():
-            self._real.whole(status, headers, body)
+            self._real.whole(status, head, body)
             self._went()
             return
-        self._take(status, headers, body)
+        self._take(status, head, body)
         if self._size > self._limit:
             self._go(TOO_LARGE)
             return
         self.reader.whole(body)
         self._ended()
 
-    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+    def begin(self, status: int, head: bytes, first: bytes) -> bool:
         self._streamed = True
         if self._passes():
-            paused = self._real.begin(status, headers, first)
+            paused = self._real.begin(status, head, first)
             self._went()
             return paused
-        self._take(status, headers, b"")
+        self._take(status, head, b"")
         return self.write(first)
 
     def write(self, data: bytes) -> bool:
@@ -297,8 +297,8 @@ class HeldSink:
             self.open = True
         return self.open
 
-    def _take(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        self._head = status, headers
+    def _take(self, status: int, head: bytes, body: bytes) -> None:
+        self._head = status, head
         self._parts = [body] if body else []
         self._size = len(body)
 

@@ -18,16 +18,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import cast
 
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser, HttpVersion10, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
-from aiohttp.web import RequestPayloadError
-
+from engines.heads import Heads, length_of
+from engines.http1 import header_block
+from proxy.aiohttp_parts import (
+    BaseProtocol,
+    HttpProcessingError,
+    HttpRequestParser,
+    HttpVersion10,
+    RawRequestMessage,
+    RequestPayloadError,
+    StreamReader,
+)
 from proxy.deadlines import Deadlines
 from proxy.encodings import decode_body
 from proxy.errors import Refusal
 from proxy.exchange import Header
+from proxy.heads import Head
 
 Serve = Callable[["HttpInbound", "_Sink"], Awaitable[None]]
 
@@ -42,10 +48,9 @@ TURN = 8
 TICK = 0.25
 """Granularity of the timeouts of idle connections, in seconds."""
 
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _MAX_WRITE_BUFFER = 64 * 1024
 _NOT_HTTP = b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,"code":"invalid_request"}}'
-_JSON: Header = (b"content-type", b"application/json")
+_JSON = b"content-type: application/json\r\n"
 
 
 class _Sink:
@@ -63,26 +68,26 @@ class _Sink:
         self.bytes_out = 0
         self.on_resume: Callable[[], None] | None = None
 
-    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         self.started = self.finished = True
-        parts = self._head(status, headers)
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
+        length = len(body)
         if self._protocol.head_only:
             body = b""
-        self._send(b"".join(parts) + body)
+        self._send(
+            b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._status(status), head, self._connection_header(), length, body)
+        )
 
-    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+    def begin(self, status: int, head: bytes, first: bytes) -> bool:
         self.started = True
-        parts = self._head(status, headers)
         if self._http10:
             self.keep_alive = False  # the end of the connection is the end of the answer
-            parts.append(b"\r\n")
-        else:
-            self._chunked = True
-            parts.append(b"transfer-encoding: chunked\r\n\r\n")
+            return self._send(b"%b%b%b\r\n%b" % (self._status(status), head, self._connection_header(), first))
+        self._chunked = True
         if first:
-            parts.append(b"%x\r\n%b\r\n" % (len(first), first) if self._chunked else first)
-        return self._send(b"".join(parts))
+            first = b"%x\r\n%b\r\n" % (len(first), first)
+        return self._send(
+            b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (self._status(status), head, self._connection_header(), first)
+        )
 
     def write(self, data: bytes) -> bool:
         protocol = self._protocol
@@ -104,14 +109,15 @@ class _Sink:
         if transport is not None:
             transport.abort()
 
-    def _head(self, status: int, headers: Sequence[Header]) -> list[bytes]:
-        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._protocol.door.stamp]
-        parts.extend([b"%b: %b\r\n" % header for header in headers])
+    def _status(self, status: int) -> bytes:
+        """The status line, and what stands in every answer."""
+        lines = self._protocol.door.status_lines
+        return lines.get(status) or b"HTTP/1.1 %d \r\n%b" % (status, self._protocol.door.stamp)
+
+    def _connection_header(self) -> bytes:
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        elif self._http10:
-            parts.append(b"connection: keep-alive\r\n")
-        return parts
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self._http10 else b""
 
     def _send(self, data: bytes) -> bool:
         protocol = self._protocol
@@ -124,40 +130,46 @@ class _Sink:
 class HttpInbound:
     """A request as the pipeline sees it; see `proxy.exchange.Inbound`."""
 
-    __slots__ = ("_connection", "_payload", "headers", "method", "path", "peer", "query")
+    __slots__ = ("_body", "_connection", "head", "headers", "method", "path", "peer", "query")
 
-    def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: _Connection) -> None:
-        self._payload = payload
+    def __init__(self, head: Head, body: bytes | StreamReader, connection: _Connection) -> None:
+        self._body = body
         self._connection = connection
-        self.method = message.method
-        self.path, _, self.query = message.path.partition("?")
-        self.headers: Mapping[str, str] = message.headers
+        self.head = head
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.headers: Mapping[str, str] = head.headers
         self.peer = connection.peer
 
     def arrived(self) -> bytes | None:
         """A plain body within the limit that came with its head, or right behind it."""
-        payload = self._payload
-        if (
-            not payload.is_eof()
-            or "content-encoding" in self.headers
-            or payload.total_bytes > self._connection.door.body_limit
-        ):
+        body = self._body
+        limit = self._connection.door.body_limit
+        if self.head.encoded:
             return None
-        return payload.read_nowait(-1)
+        if type(body) is bytes:
+            return body if len(body) <= limit else None
+        assert isinstance(body, StreamReader)
+        return body.read_nowait(-1) if body.is_eof() and body.total_bytes <= limit else None
+
+    def stated_length(self) -> int:
+        body = self._body
+        return len(body) if isinstance(body, bytes) else int(self.headers.get("content-length", "0"))
 
     async def body(self) -> bytes:
         limit = self._connection.door.body_limit
-        stated = self.headers.get("content-length")
-        if stated is not None and int(stated) > limit:  # the parser has refused what is not a number
+        if self.stated_length() > limit:  # the parser has refused what is not a number
             raise Refusal("request_too_large", f"The body is larger than {limit} bytes.")
-        payload = self._payload
-        raw = payload.read_nowait(-1) if payload.is_eof() else await self._read(limit)
+        raw = self._body
+        if not isinstance(raw, bytes):
+            raw = raw.read_nowait(-1) if raw.is_eof() else await self._read(raw, limit)
         if len(raw) > limit:
             raise Refusal("request_too_large", f"The body is larger than {limit} bytes.")
         encoding = self.headers.get("content-encoding")
         return decode_body(encoding, raw, limit) if encoding else raw
 
-    async def _read(self, limit: int) -> bytes:
+    async def _read(self, payload: StreamReader, limit: int) -> bytes:
         if self.headers.get("expect", "").lower() == "100-continue":
             transport = self._connection.transport
             if transport is not None:
@@ -166,7 +178,7 @@ class HttpInbound:
         size = 0
         try:
             async with asyncio.timeout(self._connection.door.body_timeout):
-                while data := await self._payload.readany():
+                while data := await payload.readany():
                     parts.append(data)
                     size += len(data)
                     if size > limit:
@@ -184,6 +196,7 @@ class _Connection(BaseProtocol):
     __slots__ = (
         "_arriving",
         "_closing",
+        "_due",
         "_messages",
         "_queued",
         "_task",
@@ -205,7 +218,8 @@ class _Connection(BaseProtocol):
         self.head_only = False
         self.peer = ""
         self.deadline = math.inf  # of a head, or of idleness
-        self._messages: deque[tuple[RawRequestMessage, StreamReader] | None] = deque()  # None: what came is not HTTP
+        self._messages: deque[tuple[Head, bytes | StreamReader] | None] = deque()  # None: what came is not HTTP
+        self._due = 0  # bytes to the end of the request that the parser is in; -1: not known, so it gets all that comes
         self._closing = False  # nothing more is read
         self._arriving: StreamReader | None = None  # the newest request's body
         self._waiter: asyncio.Future[None] | None = None
@@ -226,6 +240,29 @@ class _Connection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         if self._closing or self._parser is None:
             return
+        known = None
+        if not self._due and data and (self._arriving is None or self._arriving.is_eof()):
+            known = self.door.heads.find(data)
+        if known is not None:
+            self._messages.append(known)
+        else:
+            self._parse(data)
+        if self._messages:
+            if self._waiter is not None and not self._queued:
+                self._queued = True
+                self.door.queue(self)
+            if len(self._messages) >= PIPELINED and not self._buffer_paused:
+                self._pause_reading_for_buffer()
+
+    def _parse(self, data: bytes) -> None:
+        """Give it to the parser, and take what it makes of it."""
+        assert self._parser is not None
+        first = not self._due
+        if first:
+            length = length_of(data)
+            self._due = length - len(data) if length >= len(data) else -1
+        elif self._due > 0:
+            self._due = self._due - len(data) if self._due >= len(data) else -1
         try:
             messages, upgraded, _ = self._parser.feed_data(data)
         except HttpProcessingError as error:
@@ -234,17 +271,15 @@ class _Connection(BaseProtocol):
                 self._arriving.set_exception(error)  # its framing is broken: whoever reads the body says so
             else:
                 self._messages.append(None)
-        else:
-            if messages:
-                self._messages.extend(messages)
-                self._arriving = messages[-1][1]
-            self._closing = upgraded  # the request is answered; another protocol is not spoken here
-        if self._messages:
-            if self._waiter is not None and not self._queued:
-                self._queued = True
-                self.door.queue(self)
-            if len(self._messages) >= PIPELINED and not self._buffer_paused:
-                self._pause_reading_for_buffer()
+            return
+        for message, payload in messages:
+            self._messages.append((_head(message, message.headers), payload))
+            self._arriving = payload
+        self._closing = upgraded  # the request is answered; another protocol is not spoken here
+        if first and not self._due and len(messages) == 1 and not upgraded:
+            headers = messages[0][0].headers.copy()
+            headers.popall("content-length")  # another in each
+            self.door.heads.learn(data, _head(messages[0][0], headers))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -292,9 +327,9 @@ class _Connection(BaseProtocol):
             while await self._next():
                 item = self._messages.popleft()
                 if item is None:
-                    _Sink(self, False, False).whole(400, [_JSON], _NOT_HTTP)
+                    _Sink(self, False, False).whole(400, _JSON, _NOT_HTTP)
                     return
-                self._consumed()
+                self._consumed(item[1])
                 if not await self._answer(*item):
                     return
                 self.deadline = self._loop.time() + self.door.keepalive_timeout
@@ -314,31 +349,32 @@ class _Connection(BaseProtocol):
         self.deadline = math.inf
         return True
 
-    def _consumed(self) -> None:
+    def _consumed(self, body: bytes | StreamReader) -> None:
         """One place is free for a pipelined request."""
         parser = self._parser
         if parser is None:
             return
-        parser.message_consumed()
+        if type(body) is not bytes:
+            parser.message_consumed()
         if self._buffer_paused and not self._messages:
             self.data_received(b"")
             if len(self._messages) < PIPELINED:
                 self._resume_reading_for_buffer()
 
-    async def _answer(self, message: RawRequestMessage, payload: StreamReader) -> bool:
+    async def _answer(self, head: Head, body: bytes | StreamReader) -> bool:
         """Answer one request; False: the connection is not to be used again."""
         door = self.door
-        sink = self.sink = _Sink(self, message.version is HttpVersion10, not (message.should_close or door.draining))
-        self.head_only = message.method == "HEAD"
+        sink = self.sink = _Sink(self, head.http10, not (head.closes or door.draining))
+        self.head_only = head.method == "HEAD"
         try:
-            await door.serve(HttpInbound(message, payload, self), sink)
+            await door.serve(HttpInbound(head, body, self), sink)
         finally:
             self.sink = None
         if not sink.finished:
             sink.abort()
             return False
-        if not payload.is_eof():  # refused before its body was read: what follows is not a head
-            await self._drop(payload)
+        if isinstance(body, StreamReader) and not body.is_eof():  # refused unread: what follows is not a head
+            await self._drop(body)
             return False
         return sink.keep_alive
 
@@ -351,6 +387,12 @@ class _Connection(BaseProtocol):
                     pass
         except (TimeoutError, RequestPayloadError, HttpProcessingError):
             pass
+
+
+def _head(message: RawRequestMessage, headers: Mapping[str, str]) -> Head:
+    return Head(
+        message.method, message.path, headers, http10=message.version is HttpVersion10, closes=message.should_close
+    )
 
 
 class Door:
@@ -368,7 +410,11 @@ class Door:
         stamp: Sequence[Header] = (),
     ) -> None:
         self.serve = serve
-        self.stamp = b"".join([b"%b: %b\r\n" % header for header in stamp])  # on every answer
+        self.stamp = header_block(stamp)  # on every answer
+        self.status_lines = {
+            one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() + self.stamp for one in HTTPStatus
+        }
+        self.heads: Heads[Head] = Heads()
         self.loop = loop
         self.body_limit = body_limit
         self.header_timeout = header_timeout

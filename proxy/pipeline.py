@@ -24,10 +24,11 @@ from compliance.scan import FAILED, Inspection, Scanner
 from engines.base import Dialect
 from engines.catalog import Catalog, Entry
 from engines.errors import AnswerBlocked, EngineRefused, Untranslatable
+from engines.http1 import header_block
 from engines.model import BadRequest, ErrorInfo, Request
 from proxy.addressing import beside_the_body
-from proxy.attempts import Attempts, Failure, answer_headers, passed_headers
-from proxy.auth import Keyring, Principal, credential, host_allowed
+from proxy.attempts import Attempts, Failure, answer_head, passed
+from proxy.auth import Keyring, Principal, host_allowed
 from proxy.choosing import Chooser
 from proxy.errors import Refusal, failure_info
 from proxy.exchange import ClientSink, Exchange, Header, Inbound
@@ -57,7 +58,7 @@ SCAN_THREADS = 1
 NOT_SCANNED = Fixed(Verdict("keep_local", rule="not scanned: every candidate is local"))
 """Never called clean (law 8): it stays where it is."""
 
-_JSON: Header = (b"content-type", b"application/json")
+_JSON = b"content-type: application/json\r\n"
 
 
 class Pipeline:
@@ -134,7 +135,7 @@ class Pipeline:
 
     async def _serve(self, exchange: Exchange) -> None:
         inbound = exchange.inbound
-        exchange.surface = POSTS.get(inbound.path)
+        exchange.surface = inbound.head.surface
         if exchange.surface is None and inbound.path == HEALTH_PATH and inbound.method in ("GET", "HEAD"):
             self._health(exchange)
             return
@@ -142,7 +143,7 @@ class Pipeline:
         if exchange.surface is None or inbound.method != "POST":
             if inbound.path == FEEDBACK_PATH and self._feedback is not None:
                 body = await self._feedback.take(principal, inbound)
-                exchange.sink.whole(200, [_JSON, *answer_headers(exchange, None)], body)
+                exchange.sink.whole(200, _JSON + answer_head(exchange, None), body)
                 return
             self._read_only(exchange, principal)
             return
@@ -184,14 +185,13 @@ class Pipeline:
     def _authenticate(self, exchange: Exchange) -> Principal:
         inbound = exchange.inbound
         loopback = inbound.peer in ("127.0.0.1", "::1", "")
-        token = credential(inbound.headers, inbound.query)
         if (
             self._keyring.is_open
             and loopback
             and not host_allowed(inbound.headers.get("host"), inbound.headers.get("origin"))
         ):
             raise Refusal("forbidden_host", "Without keys, only requests addressed to this host itself are served.")
-        principal = self._keyring.authenticate(token, exchange.at, loopback=loopback)
+        principal = self._keyring.holder(inbound.head.digest, exchange.at, loopback=loopback)
         if principal is None:
             raise Refusal(
                 "unauthenticated",
@@ -213,7 +213,7 @@ class Pipeline:
             raise Refusal("method_not_allowed", f"{MODELS_PATH} takes GET.")
         exchange.surface = ANTHROPIC_MODELS if dialect == "anthropic" else OPENAI_MODELS
         body = models_body(dialect, self._catalog, principal, path[len(MODELS_PATH) + 1 :])
-        exchange.sink.whole(200, [_JSON, *answer_headers(exchange, None)], body)
+        exchange.sink.whole(200, _JSON + answer_head(exchange, None), body)
 
     def _health(self, exchange: Exchange) -> None:
         """For load balancers and whoever watches: no key, no content."""
@@ -222,7 +222,7 @@ class Pipeline:
             draining=self.draining, writable=recorder.trouble is None, waiting=recorder.unwritten,
             serves_without=recorder.keeps_local, witnesses=self.witnesses, drift=self.drift,
         )  # fmt: skip
-        exchange.sink.whole(status, [_JSON, (b"cache-control", b"no-store")], body)
+        exchange.sink.whole(status, _JSON + b"cache-control: no-store\r\n", body)
 
     def _parse(self, exchange: Exchange, raw: bytes) -> Request:
         surface = exchange.surface
@@ -292,7 +292,7 @@ class Pipeline:
             and error.upstream[0] not in (401, 403)
         ):
             status, headers, body = error.upstream
-            exchange.sink.whole(status, [*passed_headers(headers), *answer_headers(exchange, target)], body)
+            exchange.sink.whole(status, passed(tuple(headers)) + answer_head(exchange, target), body)
             return
         self._answer(exchange, failure_info(error), final=isinstance(error, (Untranslatable, AnswerBlocked)))
 
@@ -302,9 +302,10 @@ class Pipeline:
             sink.abort()  # the unforeseen, in mid-answer: nobody must take it for whole
             return
         dialect = self._dialects[dialect_of(exchange.inbound.path, exchange.inbound.headers)]
-        headers = [_JSON, *answer_headers(exchange, exchange.attempts[-1].target if exchange.attempts else None), *more]
+        head = _JSON + answer_head(exchange, exchange.attempts[-1].target if exchange.attempts else None)
+        head += header_block(more)
         if final:
-            headers.append((b"x-should-retry", b"false"))
+            head += b"x-should-retry: false\r\n"
         if info.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % max(1, round(info.retry_after))))
-        sink.whole(info.status, headers, dialect.error_body(info))
+            head += b"retry-after: %d\r\n" % max(1, round(info.retry_after))
+        sink.whole(info.status, head, dialect.error_body(info))

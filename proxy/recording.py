@@ -25,6 +25,7 @@ from policies.complexity import estimate_tokens
 from policies.model import Veto
 from proxy.exchange import Attempt, Exchange
 from proxy.fingerprints import Stamps
+from proxy.heads import Told
 from proxy.tags import Labels
 from proxy.telemetry import Observation, Telemetry
 
@@ -90,17 +91,31 @@ class Recorder:
         user = user_of(request.body)
         if user:
             exchange.actor = user_pseudonym(self._pseudonym_key, user)
-        subject = exchange.inbound.headers.get(SUBJECT_HEADER)
-        if subject:
-            exchange.subject = subject_pseudonym(self._pseudonym_key, subject)
-        trace = exchange.inbound.headers.get("traceparent", "")
-        exchange.trace = trace if _TRACEPARENT.fullmatch(trace) else ""
+        head = exchange.inbound.head
+        told = head.told
+        if told is None:
+            told = head.told = self._told(head.headers)
+        exchange.told = told
+
+    def _told(self, headers: Mapping[str, str]) -> Told:
+        subject = headers.get(SUBJECT_HEADER)
+        trace = headers.get("traceparent", "")
+        if not _TRACEPARENT.fullmatch(trace):
+            trace = ""
+        key = self._pseudonym_key
+        return Told(
+            subject=subject_pseudonym(key, subject) if subject else "",
+            trace=trace,
+            stored_trace=trace and trace_pseudonym(key, trace),
+            request_class=self._labels.request_class(headers),
+            tags=self._labels.tags(headers),
+        )
 
     def decision(self, exchange: Exchange, attempt: Attempt, edits: tuple[str, ...]) -> int:
         """Queue the decision's record; its sequence number."""
         request, decision, principal, verdict = exchange.request, exchange.decision, exchange.principal, attempt.verdict
         assert request is not None and decision is not None and principal is not None
-        target, steered = attempt.target, exchange.steered
+        target, steered, told = attempt.target, exchange.steered, exchange.told
         route = self._route(target)
         stamps = self._stamps
         record = Decision(
@@ -129,7 +144,7 @@ class Recorder:
             redacted=tuple([f"{kind}:{count}" for kind, count in attempt.redacted]) if attempt.redacted else (),
             region=target.region,
             request=exchange.id,
-            request_class=self._labels.request_class(exchange.inbound.headers),
+            request_class=told.request_class,
             route=steered.route if steered is not None else "",
             routing=decision.rule,
             rule=verdict.rule,
@@ -139,13 +154,13 @@ class Recorder:
             shape=shape_of(request),
             signals=steered.told if steered is not None else (),
             stream=request.stream,
-            subject=exchange.subject,
+            subject=told.subject,
             surface=exchange.surface.name if exchange.surface is not None else "",
-            tags=self._labels.tags(exchange.inbound.headers),
+            tags=told.tags,
             target=route.name,
             team=principal.team,
             tenant=principal.tenant or "",
-            trace=exchange.trace and trace_pseudonym(self._pseudonym_key, exchange.trace),
+            trace=told.stored_trace,
             vetoes=self._vetoes(decision.vetoes) if decision.vetoes else (),
         )
         seq = self._journal.append(record)
@@ -242,11 +257,11 @@ class Recorder:
             rule_version=self._stamps.rules.get(verdict.rule, self._stamps.defaults) if verdict else "",
             shape=shape_of(exchange.request) if exchange.request else "",
             status=exchange.refused_status,
-            subject=exchange.subject,
+            subject=exchange.told.subject,
             surface=exchange.surface.name if exchange.surface else "",
             team=principal.team if principal else "",
             tenant=(principal.tenant or "") if principal else "",
-            trace=exchange.trace and trace_pseudonym(self._pseudonym_key, exchange.trace),
+            trace=exchange.told.stored_trace,
             vetoes=self._vetoes(decision.vetoes) if decision else (),
         )
         if not exchange.attempts:
@@ -323,7 +338,7 @@ class Recorder:
                 cost=attempt.cost,
                 action=exchange.verdict.action if exchange.verdict else "",
                 overflow=(decision.overflow or "") if left and decision is not None else "",
-                trace=exchange.trace,
+                trace=exchange.told.trace,
             )
         )
 
@@ -333,7 +348,7 @@ class Recorder:
                 Observation(
                     request_id=exchange.id, surface=exchange.surface.name if exchange.surface else "", model="", target="", boundary="",
                     ending="refused", error=exchange.refused, at=exchange.at, start_us=0, connect_us=0, first_us=0, total_us=0,
-                    trace=exchange.trace,
+                    trace=exchange.told.trace,
                 )
             )  # fmt: skip
 

@@ -161,7 +161,7 @@ class Redactor:
             return _FAILED
         headers = exchange.inbound.headers
         identity = _identity(self._store, exchange, request, principal)
-        owner = Owner(principal.tenant or "", exchange.subject)
+        owner = Owner(principal.tenant or "", exchange.told.subject)
         return await self._in_thread(
             partial(self._work, self._store, identity, request, headers, ruling, labels, owner)
         )

@@ -27,20 +27,21 @@ DRAIN_SECONDS = 1.0
 """How long a connection may take to end after its terminal event."""
 
 
-HeadsFor = Callable[[int, Sequence[Header]], list[Header]]
-"""(status, engine's headers) -> the client's headers."""
+HeadFor = Callable[[Sequence[Header]], bytes]
+"""The engine's headers -> the client's, as lines, for an answer of status 200."""
 
 
 class Relay:
     """One attempt's way from the engine to the client."""
 
     __slots__ = (
-        "_connection", "_deadlines", "_drained", "_heads", "_heard", "_last_heard", "_loop", "_paused", "_refusal", "_session", "_sink", "_timeouts",
-        "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body", "status",
+        "_connection", "_deadlines", "_drained", "_head_for", "_heard", "_last_heard", "_loop", "_paused", "_refusal", "_session",
+        "_sink", "_timeouts", "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body",
+        "status",
     )  # fmt: skip
 
     def __init__(
-        self, session: Session, sink: ClientSink, connection: Connection, deadlines: Deadlines, timeouts: Timeouts, heads: HeadsFor,
+        self, session: Session, sink: ClientSink, connection: Connection, deadlines: Deadlines, timeouts: Timeouts, head_for: HeadFor,
         loop: asyncio.AbstractEventLoop, now: float,
     ) -> None:  # fmt: skip
         self._session = session
@@ -48,7 +49,7 @@ class Relay:
         self._connection = connection
         self._deadlines = deadlines
         self._timeouts = timeouts
-        self._heads = heads
+        self._head_for = head_for
         self._loop = loop
         self._refusal: list[bytes] | None = None
         self._paused = False
@@ -68,7 +69,7 @@ class Relay:
 
     # --- the connection's callbacks ---------------------------------------------------------------------
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
+    def on_head(self, status: int, headers: Sequence[Header]) -> None:
         self.status = status
         self.headers = headers
         if status != 200:
@@ -111,7 +112,7 @@ class Relay:
                 self._write(body)
         elif session.error is None:
             self.first_at = self._loop.time()
-            self._sink.whole(200, self._heads(200, self.headers), body)
+            self._sink.whole(200, self._head_for(self.headers), body)
         self._settle(session.error)
 
     def on_error(self, error: EngineError) -> None:
@@ -171,7 +172,7 @@ class Relay:
             paused = self._sink.write(data)
         else:
             self.first_at = self._last_heard = self._loop.time()
-            paused = self._sink.begin(200, self._heads(200, self.headers), data)
+            paused = self._sink.begin(200, self._head_for(self.headers), data)
             self.deadline = min(self.first_at + self._timeouts.idle / IDLE_LOOKS, self._total_at)
         if paused and not self._paused:
             self._paused = True

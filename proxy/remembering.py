@@ -304,4 +304,4 @@ class _Remembering(Recorder):
 def _names(exchange: Exchange, attempt: int) -> tuple[str, int, int, str, str, str]:
     principal = exchange.principal
     assert principal is not None
-    return exchange.id, attempt, exchange.at, principal.organisation, principal.tenant or "", exchange.subject
+    return exchange.id, attempt, exchange.at, principal.organisation, principal.tenant or "", exchange.told.subject

@@ -32,8 +32,9 @@ from proxy.choosing import Chooser, facts_of
 from proxy.comparing import FULL, NOT_COMPARED, Said, judge_body, preferred, said, score
 from proxy.config_budgets import EXPERIMENT
 from proxy.drawing import Gate
-from proxy.exchange import Attempt, ClientSink, Exchange, Header
+from proxy.exchange import Attempt, ClientSink, Exchange
 from proxy.faults import describe
+from proxy.heads import Head, Told
 from proxy.health import Fleet
 from proxy.spending import OutOfBudget
 from proxy.steering import Steering
@@ -100,15 +101,15 @@ class Tee:
     def on_resume(self, value: Callable[[], None] | None) -> None:
         self._sink.on_resume = value
 
-    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         self.status = status
         self._keep(body)
-        self._sink.whole(status, headers, body)
+        self._sink.whole(status, head, body)
 
-    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+    def begin(self, status: int, head: bytes, first: bytes) -> bool:
         self.status, self.streamed = status, True
         self._keep(first)
-        return self._sink.begin(status, headers, first)
+        return self._sink.begin(status, head, first)
 
     def write(self, data: bytes) -> bool:
         self._keep(data)
@@ -140,10 +141,10 @@ class _Nobody:
         self.started = False
         self.bytes_out = 0
 
-    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         self.started = True
 
-    def begin(self, status: int, headers: Sequence[Header], first: bytes) -> bool:
+    def begin(self, status: int, head: bytes, first: bytes) -> bool:
         self.started = True
         return False
 
@@ -157,11 +158,15 @@ class _Nobody:
 class _Copied:
     """A request's head as a copy has it: nothing of the client's but its query."""
 
-    __slots__ = ("headers", "method", "path", "peer", "query")
+    __slots__ = ("head", "headers", "method", "path", "peer", "query")
 
     def __init__(self, query: str) -> None:
         self.method, self.path, self.query, self.peer = "POST", "", query, ""
         self.headers: Mapping[str, str] = {}
+        self.head = Head("POST", f"?{query}", self.headers, http10=False, closes=False)
+
+    def stated_length(self) -> int:
+        return 0
 
     def arrived(self) -> bytes:
         return b""
@@ -362,7 +367,7 @@ class Shadowing:
             models=principal.models, boundaries=principal.boundaries,
         )  # fmt: skip
         copy.request, copy.ruling, copy.facts = exchange.request, exchange.ruling, exchange.facts
-        copy.verdict, copy.subject = exchange.verdict, exchange.subject
+        copy.verdict, copy.told = exchange.verdict, Told(subject=exchange.told.subject)
         return copy
 
     async def _compared(
