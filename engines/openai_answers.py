@@ -237,6 +237,8 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
 def usage_of(usage: _Usage, timings: Any = None, tier: Any = None) -> Usage:
     """Disjoint meters: OpenAI's prompt tokens include the cached ones, and those of sound."""
     details = usage.prompt_tokens_details
+    if details is None and usage.completion_tokens_details is None and timings is None and tier is None:
+        return Usage(input=usage.prompt_tokens or 0, output=usage.completion_tokens or 0)
     cached = (details.cached_tokens or 0) if details is not None else 0
     written = (details.cache_write_tokens or 0) if details is not None else 0
     out = usage.completion_tokens_details

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engines.model import BadRequest
-from engines.rawjson import duplicate_keys, parse_object
+from engines.rawjson import parse_object
 
 NAME_LIMIT = 256
 """Characters of a model's name."""
@@ -23,8 +23,8 @@ def checked_body(raw: bytes) -> dict[str, Any]:
 
     A key that stands twice could mean one thing to the scanner here and another to the engine.
     """
-    body = parse_object(raw)
-    if repeated := duplicate_keys(raw, body):
+    body, repeated = parse_object(raw)
+    if repeated:
         raise BadRequest("A key stands twice in one object, so it is not clear what is meant.", repeated[0])
     return body
 
@@ -74,7 +74,9 @@ def output_limit(body: Mapping[str, Any], *names: str) -> int | None:
     most: int | None = None
     endless = False
     for name in names:
-        if body.get(name) == -1:
+        if name not in body:
+            continue
+        if body[name] == -1:
             endless = True
         elif (stated := whole(body, name)) is not None:
             most = stated if most is None else max(most, stated)

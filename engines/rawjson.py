@@ -32,8 +32,8 @@ _WORD = re.compile(r"[A-Za-z0-9_]+")
 _decode = msgspec.json.Decoder().decode
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
-    """The body as a dict; raises `BadRequest` saying what is wrong with it (never quoting it)."""
+def parse_object(raw: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(the body as a dict, `duplicate_keys` of it); raises `BadRequest` saying what is wrong with it (never quoting it)."""
     try:
         value = _decode(raw)
     except msgspec.DecodeError as error:
@@ -44,9 +44,10 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise BadRequest("The body is nested too deeply.") from None
     if not isinstance(value, dict):
         raise BadRequest(f"The body must be a JSON object, not {_kind(value)}.")
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+    keys, containers = _counted(value)
+    if containers > MAX_DEPTH and _deeper(value, MAX_DEPTH):
         raise BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
-    return value
+    return value, () if len(_KEY_LIKE.findall(raw)) == keys else _repeated(raw)
 
 
 def nested_object(text: str) -> dict[str, Any] | None:
@@ -75,8 +76,10 @@ def duplicate_keys(raw: bytes, value: Any) -> tuple[str, ...]:
     Every key is followed by a colon: where there are no more key-like places than keys, there is no
     duplicate, and nothing more is done.
     """
-    if len(_KEY_LIKE.findall(raw)) == _count_keys(value):
-        return ()
+    return () if len(_KEY_LIKE.findall(raw)) == _counted(value)[0] else _repeated(raw)
+
+
+def _repeated(raw: bytes) -> tuple[str, ...]:
     any_found = False
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -300,17 +303,20 @@ def _deeper(value: Any, most: int) -> bool:
     return True
 
 
-def _count_keys(value: Any) -> int:
-    count = 0
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is dict:
-            count += len(item)
-            stack.extend(item.values())
-        elif type(item) is list:
-            stack.extend(item)
-    return count
+def _counted(value: Any) -> tuple[int, int]:
+    """(keys, containers) of a parsed value."""
+    keys = containers = 0
+    inside = [value]
+    for item in inside:  # which grows as it is read
+        kind = type(item)
+        if kind is dict:
+            containers += 1
+            keys += len(item)
+            inside.extend(item.values())
+        elif kind is list:
+            containers += 1
+            inside.extend(item)
+    return keys, containers
 
 
 def _kind(value: Any) -> str:

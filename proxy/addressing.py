@@ -177,6 +177,7 @@ class Addresses:
     def reachable(self, target: Target, request: Request) -> bool:
         """Can this operation be put to this target at all: as it is, or (for chats) translated?"""
         row = kind(target.kind)
-        if request.operation not in row.paths:
+        operation = request.operation
+        if operation not in row.paths:
             return False
-        return request.operation is Operation.CHAT or row.foreign.get(request.operation, row.dialect) == request.dialect
+        return operation is Operation.CHAT or row.foreign.get(request.operation, row.dialect) == request.dialect

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from compliance.model import LOCAL, Verdict
@@ -45,13 +46,22 @@ MAX_ENTRIES = 8192
 class _Runner:
     """One candidate of an entry, with where its state comes from."""
 
-    __slots__ = ("candidate", "engine", "labels", "target")
+    __slots__ = ("candidate", "engine", "labels", "local", "target")
 
     def __init__(self, candidate: Candidate, target: Target, engine: EngineState, labels: Labels) -> None:
         self.candidate = candidate
         self.target = target
         self.engine = engine
         self.labels = labels
+        self.local = target.boundary == LOCAL
+
+
+class _Field(Struct, frozen=True):
+    """All who may run for one entry."""
+
+    entry: Entry
+    runners: list[_Runner]
+    candidates: list[Candidate]
 
 
 class Chooser:
@@ -77,7 +87,7 @@ class Chooser:
         self._admission = admission
         self._spending = spending
         self._addresses = addresses
-        self._runners: dict[int, tuple[Entry, list[_Runner]]] = {}  # by the entry's identity, which it keeps alive
+        self._runners: dict[int, _Field] = {}  # by the entry's identity, which it keeps alive
 
     async def choose(
         self, exchange: Exchange, entry: Entry, *, steered: bool = True
@@ -149,9 +159,10 @@ class Chooser:
     ) -> Decision:
         """One pure decision over the state as it is now.  What was not tried yet is taken to be redactable."""
         now = self._loop.time()
-        known = self._runners.get(id(entry))
-        runners = self._runners_of(entry) if known is None else known[1]
-        candidates = [self._now(runner, request, ruling, principal, redactions, now) for runner in runners]
+        field = self._runners.get(id(entry)) or self._field_of(entry)
+        for runner in field.runners:
+            self._update(runner, request, ruling, principal, redactions, now)
+        candidates = field.candidates
         if plan is not None and plan.order is not None:
             decision = decide(facts, candidates, steering=plan.order)
             return replace(decision, vetoes=(*decision.vetoes, *plan.vetoes)) if plan.vetoes else decision
@@ -194,7 +205,7 @@ class Chooser:
         places = sum([limit for _, limit in limited])
         return sum([taken for taken, _ in limited]) / places if places else None
 
-    def _now(
+    def _update(
         self,
         runner: _Runner,
         request: Request,
@@ -202,24 +213,25 @@ class Chooser:
         principal: Principal,
         redactions: Redactions,
         now: float,
-    ) -> Candidate:
-        """The candidate as it is at this instant, for this request."""
+    ) -> None:
+        """Write into the candidate what it is at this instant, for this request."""
         candidate, target, engine = runner.candidate, runner.target, runner.engine
-        boundary = target.boundary
         tried = redactions.get(runner.labels) if redactions else None
         failed = tried if type(tried) is NotRedacted else None
         verdict = ruling.on(runner.labels)
-        candidate.permitted = verdict.allows(boundary, redacted=failed is None) and principal.may_reach(boundary)
+        candidate.permitted = verdict.allows(target.boundary, redacted=failed is None) and principal.may_reach(
+            target.boundary
+        )
         candidate.barred = (failed.reason, failed.detail) if failed is not None else None
-        if boundary != LOCAL and self._recorder is not None and self._recorder.home_only:
-            candidate.permitted, candidate.barred = False, UNRECORDED
         candidate.healthy = engine.healthy(now)
         candidate.in_flight = engine.in_flight
-        candidate.priced = boundary == LOCAL or self._spending.priced(target, request)
         candidate.translatable = self._addresses.reachable(target, request)
-        return candidate
+        if not runner.local:
+            candidate.priced = self._spending.priced(target, request)
+            if self._recorder is not None and self._recorder.home_only:
+                candidate.permitted, candidate.barred = False, UNRECORDED
 
-    def _runners_of(self, entry: Entry) -> list[_Runner]:
+    def _field_of(self, entry: Entry) -> _Field:
         runners = []
         for target in entry.targets:
             engine = self._fleet[target.engine]
@@ -234,9 +246,10 @@ class Chooser:
                 size=entry.sizes.get(target.name),
             )
             runners.append(_Runner(candidate, target, engine, self._addresses.labels(target)))
+        field = _Field(entry, runners, [runner.candidate for runner in runners])
         if len(self._runners) < MAX_ENTRIES:
-            self._runners[id(entry)] = (entry, runners)
-        return runners
+            self._runners[id(entry)] = field
+        return field
 
 
 def facts_of(request: Request, verdict: Verdict, *, structure: bool) -> Facts:

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ from engines.catalog import Catalog
 from engines.model import Request, Target
 from policies.complexity import estimate_tokens
 from policies.model import Veto
+from proxy.auth import Principal
 from proxy.exchange import Attempt, Exchange
 from proxy.fingerprints import Stamps
 from proxy.heads import Told
@@ -32,6 +34,8 @@ from proxy.telemetry import Observation, Telemetry
 SUBJECT_HEADER = "x-spillway-subject"
 MAX_NAMES = 4096
 """Names of the catalogue that are remembered in their stored form."""
+MAX_LINES = 1024
+"""Kinds of records whose common part is kept."""
 LONGEST_USER = 512
 """Characters of a user's name that tell users apart."""
 MAX_PLACES = 8
@@ -61,6 +65,7 @@ class Recorder:
         self._names = {name: bounded_name(name) for name in declared}
         self._declared = {target.name: bounded_name(target.name) for target in catalog.targets}
         self._routes: dict[str, _Route] = {}
+        self._lines: dict[tuple[int, str, str, str], _Line] = {}
         self._labels = Labels(pseudonym_key)
         self.keeps_local = keeps_local  # what would leave is served at home while the log cannot be written
 
@@ -113,56 +118,41 @@ class Recorder:
 
     def decision(self, exchange: Exchange, attempt: Attempt, edits: tuple[str, ...]) -> int:
         """Queue the decision's record; its sequence number."""
-        request, decision, principal, verdict = exchange.request, exchange.decision, exchange.principal, attempt.verdict
-        assert request is not None and decision is not None and principal is not None
-        target, steered, told = attempt.target, exchange.steered, exchange.told
-        route = self._route(target)
-        stamps = self._stamps
-        record = Decision(
-            action=verdict.action,
-            actor=exchange.actor,
-            at=time.time_ns() // 1000,
-            attempt=attempt.index,
-            boundary=target.boundary,
-            capture=attempt.capture is not None,
-            contract=route.contract,
-            decision=steered.decision if steered is not None else "",
-            detectors=stamps.detectors,
-            edits=edits,
-            findings=summary(verdict.findings) if verdict.findings else (),
-            health=exchange.facts.health if exchange.facts is not None else False,
-            hold=attempt.hold,
-            key=principal.key,
-            model=self._name(request.model),
-            operation=request.operation,
-            organisation=principal.organisation,
-            overflow=decision.overflow or "",
-            policy=self._policy,
-            project=principal.project,
-            provider=target.kind,
-            purpose=stamps.purposes.get(principal.tenant, "") if principal.tenant and stamps.purposes else "",
-            redacted=tuple([f"{kind}:{count}" for kind, count in attempt.redacted]) if attempt.redacted else (),
-            region=target.region,
-            request=exchange.id,
-            request_class=told.request_class,
-            route=steered.route if steered is not None else "",
-            routing=decision.rule,
-            rule=verdict.rule,
-            rule_version=stamps.rules.get(verdict.rule, stamps.defaults),
-            scopes=attempt.scopes,
-            served=route.served,
-            shape=shape_of(request),
-            signals=steered.told if steered is not None else (),
-            stream=request.stream,
-            subject=told.subject,
-            surface=exchange.surface.name if exchange.surface is not None else "",
-            tags=told.tags,
-            target=route.name,
-            team=principal.team,
-            tenant=principal.tenant or "",
-            trace=told.stored_trace,
-            vetoes=self._vetoes(decision.vetoes) if decision.vetoes else (),
-        )
+        request, decision, verdict = exchange.request, exchange.decision, attempt.verdict
+        steered, told, facts = exchange.steered, exchange.told, exchange.facts
+        assert request is not None and decision is not None
+        line = attempt.line = self._line(exchange, attempt.target)
+        record: Decision = line.decision.__copy__()
+        record.action = verdict.action
+        record.actor = exchange.actor
+        record.at = time.time_ns() // 1000
+        record.attempt = attempt.index
+        record.capture = attempt.capture is not None
+        record.edits = edits
+        record.hold = attempt.hold
+        record.operation = request.operation
+        record.overflow = decision.overflow or ""
+        record.request = exchange.id
+        record.request_class = told.request_class
+        record.routing = decision.rule
+        record.rule = verdict.rule
+        record.rule_version = self._stamps.rules.get(verdict.rule, self._stamps.defaults)
+        record.scopes = attempt.scopes
+        record.shape = shape_of(request)
+        record.stream = request.stream
+        record.subject = told.subject
+        record.tags = told.tags
+        record.trace = told.stored_trace
+        if verdict.findings:
+            record.findings = summary(verdict.findings)
+        if facts is not None:
+            record.health = facts.health
+        if attempt.redacted:
+            record.redacted = tuple([f"{kind}:{count}" for kind, count in attempt.redacted])
+        if steered is not None:
+            record.decision, record.route, record.signals = steered.decision, steered.route, steered.told
+        if decision.vetoes:
+            record.vetoes = self._vetoes(decision.vetoes)
         seq = self._journal.append(record)
         attempt.recorded = True
         return seq
@@ -176,48 +166,34 @@ class Recorder:
         self._observe(exchange, attempt)
         if not attempt.recorded:
             return
-        request, principal = exchange.request, exchange.principal
-        assert request is not None and principal is not None
         usage = attempt.usage
-        record = Outcome(
-            at=time.time_ns() // 1000,
-            attempt=attempt.index,
-            audio_input=usage.audio_input if usage else 0,
-            audio_output=usage.audio_output if usage else 0,
-            boundary=attempt.target.boundary,
-            bytes_in=attempt.bytes_in,
-            bytes_out=exchange.sink.bytes_out,
-            cache_read=usage.cache_read if usage else 0,
-            cache_write_1h=usage.cache_write_1h if usage else 0,
-            cache_write_5m=usage.cache_write_5m if usage else 0,
-            committed=attempt.committed,
-            connect_us=attempt.connect_us,
-            cost=attempt.cost,
-            decode_us=usage.decode_us if usage else 0,
-            ending=attempt.ending,
-            error=attempt.error,
-            findings=summary(attempt.answer_findings, counted=True) if attempt.answer_findings else (),
-            first_us=attempt.first_us,
-            hold=attempt.hold,
-            input=usage.input if usage else 0,
-            key=principal.key,
-            model=self._name(request.model),
-            organisation=principal.organisation,
-            output=usage.output if usage else 0,
-            prefill_us=usage.prefill_us if usage else 0,
-            price=attempt.price,
-            project=principal.project,
-            quality=usage.quality if usage else "exact",
-            queue_us=exchange.queue_us,
-            reasoning=usage.reasoning if usage else 0,
-            request=exchange.id,
-            scopes=attempt.scopes,
-            status=attempt.status,
-            target=self._route(attempt.target).name,
-            team=principal.team,
-            tenant=principal.tenant or "",
-            total_us=attempt.total_us,
-        )
+        record: Outcome = attempt.line.outcome.__copy__()
+        record.at = time.time_ns() // 1000
+        record.attempt = attempt.index
+        record.bytes_in = attempt.bytes_in
+        record.bytes_out = exchange.sink.bytes_out
+        record.committed = attempt.committed
+        record.connect_us = attempt.connect_us
+        record.cost = attempt.cost
+        record.ending = attempt.ending
+        record.error = attempt.error
+        record.first_us = attempt.first_us
+        record.hold = attempt.hold
+        record.price = attempt.price
+        record.queue_us = exchange.queue_us
+        record.request = exchange.id
+        record.scopes = attempt.scopes
+        record.status = attempt.status
+        record.total_us = attempt.total_us
+        if attempt.answer_findings:
+            record.findings = summary(attempt.answer_findings, counted=True)
+        if usage is not None:
+            record.audio_input, record.audio_output = usage.audio_input, usage.audio_output
+            record.cache_read = usage.cache_read
+            record.cache_write_1h, record.cache_write_5m = usage.cache_write_1h, usage.cache_write_5m
+            record.decode_us, record.prefill_us = usage.decode_us, usage.prefill_us
+            record.input, record.output, record.reasoning = usage.input, usage.output, usage.reasoning
+            record.quality = usage.quality
         try:
             self._journal.append(record)
         except JournalError:
@@ -281,6 +257,40 @@ class Recorder:
         if slash and rest in self._names and f"{engine}/*" in self._declared:
             return bounded_name(model)
         return "~" + hmac.new(self._pseudonym_key, model.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
+
+    def _line(self, exchange: Exchange, target: Target) -> _Line:
+        """What the records of one key's requests for one model at one target have in common: worked out once."""
+        request, principal, surface = exchange.request, exchange.principal, exchange.surface
+        assert request is not None and principal is not None
+        surface_name = surface.name if surface is not None else ""
+        key = (id(principal), request.model, target.name, surface_name)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._new_line(principal, self._name(request.model), target, surface_name)
+            if len(self._lines) >= MAX_LINES:
+                self._lines.clear()
+            self._lines[key] = line
+        return line
+
+    def _new_line(self, principal: Principal, model: str, target: Target, surface: str) -> _Line:
+        route, stamps = self._route(target), self._stamps
+        tenant = principal.tenant or ""
+        decision = Decision(
+            action="", actor="", at=0, attempt=0, boundary=target.boundary, contract=route.contract, detectors=stamps.detectors,
+            edits=(), findings=(), hold=0, key=principal.key, model=model, operation="", organisation=principal.organisation,
+            overflow="", policy=self._policy, project=principal.project, provider=target.kind,
+            purpose=stamps.purposes.get(tenant, "") if tenant else "", region=target.region, request="", routing="", rule="",
+            scopes=(), served=route.served, stream=False, surface=surface, target=route.name, team=principal.team, tenant=tenant,
+            trace="", vetoes=(),
+        )  # fmt: skip
+        outcome = Outcome(
+            at=0, attempt=0, boundary=target.boundary, bytes_in=0, bytes_out=0, cache_read=0, cache_write_1h=0, cache_write_5m=0,
+            committed=False, connect_us=0, cost=0, ending="", error="", findings=(), first_us=0, hold=0, input=0,
+            key=principal.key, model=model, organisation=principal.organisation, output=0, price="", project=principal.project,
+            quality="exact", queue_us=0, reasoning=0, request="", scopes=(), status=0, target=route.name, team=principal.team,
+            tenant=tenant, total_us=0,
+        )  # fmt: skip
+        return _Line(principal, decision, outcome)
 
     def _route(self, target: Target) -> _Route:
         """How records name a target: constant, so worked out once."""
@@ -394,6 +404,14 @@ def _places(found: Sequence[Finding]) -> str:
     if not places:
         return str(sure)
     return f"{sure}:{','.join(places)}{',...' if len(found) > MAX_PLACES else ''}"
+
+
+class _Line(Struct, frozen=True):
+    """Records to be copied: what stands in them holds for all of a line's requests."""
+
+    principal: Principal  # which stays alive with it, so that no other can have its id
+    decision: Any  # Decision and Outcome, whose `__copy__` msgspec does not declare
+    outcome: Any
 
 
 class _Route(Struct, frozen=True):
