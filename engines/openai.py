@@ -29,6 +29,7 @@ _TYPE_WORDS = {
     "api": "server_error",
 }
 _PART_NEEDS = {"image_url": "vision", "input_audio": "audio", "file": "documents"}
+_ASKING = frozenset({"tools", "functions", "logprobs", "response_format"})
 _CHAT = frozenset({"chat"})
 _EMBEDDINGS = frozenset({"embeddings"})
 _USAGE = b'{"include_usage":true}'
@@ -145,13 +146,14 @@ def _needs(body: Mapping[str, Any], messages: list[Any]) -> frozenset[str]:
                     needs.add(need)
         elif content is not None and type(content) is not str:
             raise BadRequest("content must be a string or an array of parts.", f"messages[{index}].content")
-    if body.get("tools") or body.get("functions"):
-        needs.add("tools")
-    if body.get("logprobs"):
-        needs.add("logprobs")
-    form = body.get("response_format")
-    if type(form) is dict and form.get("type") in ("json_schema", "json_object"):
-        needs.add("json_schema" if form["type"] == "json_schema" else "json_mode")
+    if not _ASKING.isdisjoint(body):
+        if body.get("tools") or body.get("functions"):
+            needs.add("tools")
+        if body.get("logprobs"):
+            needs.add("logprobs")
+        form = body.get("response_format")
+        if type(form) is dict and form.get("type") in ("json_schema", "json_object"):
+            needs.add("json_schema" if form["type"] == "json_schema" else "json_mode")
     return frozenset(needs) | _CHAT if needs else _CHAT
 
 

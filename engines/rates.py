@@ -23,6 +23,8 @@ from engines.model import Usage
 LOCAL_PRICE = "local"
 METER_LIMIT = 1_000_000_000
 """Tokens of one meter of one answer that are believed: the cost of an absurd report still fits 64 bits."""
+_SURELY = METER_LIMIT.bit_length() - 1
+"""Numbers of so many bits are below the limit; a negative one has more."""
 ADDED_TOKENS = 1_024
 """Bound of the input tokens that an engine adds to a request by itself."""
 STANDARD = "standard"
@@ -131,7 +133,23 @@ def cost(usage: Usage, price: Price) -> int:
 def priced(usage: Usage, price: Price) -> tuple[int, str]:
     """What one answer cost, and by which rates (see `rates`)."""
     rate, name = rates(price, usage.tier, usage.prompt)
-    return sum([tokens * each for _, tokens, each in metered(usage, rate)]), name
+    return charge(usage, rate), name
+
+
+def charge(usage: Usage, rate: Rate) -> int:
+    """The sum of `metered`, without the list where nothing is sound and every meter is surely believed."""
+    into, read, write, write_1h, out = (
+        usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output
+    )  # fmt: skip
+    if usage.audio_input or usage.audio_output or (into | read | write | write_1h | out) >> _SURELY:
+        return sum([tokens * each for _, tokens, each in metered(usage, rate)])
+    amount = into * rate.input + out * rate.output
+    if read:
+        amount += read * _or(rate.cached, rate.input)
+    if write or write_1h:
+        cache_write = _or(rate.cache_write, rate.input)
+        amount += write * cache_write + write_1h * _or(rate.cache_write_1h, cache_write)
+    return amount
 
 
 def metered(usage: Usage, rate: Rate) -> list[tuple[str, int, int]]:

@@ -309,6 +309,8 @@ def _counted(value: Any) -> tuple[int, int]:
     inside = [value]
     for item in inside:  # which grows as it is read
         kind = type(item)
+        if kind is str:  # nearly all of them
+            continue
         if kind is dict:
             containers += 1
             keys += len(item)

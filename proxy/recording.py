@@ -44,6 +44,7 @@ MAX_LISTED = 32
 """Findings and vetoes written of one request."""
 MEDIA = frozenset({"vision", "audio", "documents"})
 """Needs that come with bytes in the body that are no text."""
+_NAMING = frozenset({"safety_identifier", "user", "metadata"})
 _EPOCH = date(1970, 1, 1).toordinal()
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, section 3.2: anything else is a client's own text, which is never written down."""
@@ -463,6 +464,8 @@ def subject_pseudonym(key: bytes, subject: str) -> str:
 
 def user_of(body: Mapping[str, object]) -> str:
     """The end user, where the dialect says who it is."""
+    if _NAMING.isdisjoint(body):
+        return ""
     user = body.get("safety_identifier") or body.get("user")
     if user is None and isinstance(metadata := body.get("metadata"), dict):
         user = metadata.get("user_id")
