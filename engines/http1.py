@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_again", "_bodiless", "_dirty", "_done", "_failed", "_headers", "_host", "_interim", "_loop", "_owner", "_parser",
         "_paused", "_prefix", "_receiver", "_resend", "_reusable", "_silent", "_started", "_transport", "closed",
-        "idle_since", "origin", "peer", "reused", "target",
+        "idle_since", "key", "origin", "peer", "reused", "target",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self.target = target
         self.origin = origin
+        self.key = (origin, target.boundary, target.allowed_peers)  # of those that may take each other's place
         self._host = b"host: " + host + b"\r\n"
         self._prefix = prefix  # the origin's own path, before the request's
         self._transport: asyncio.Transport | None = None
@@ -118,10 +119,8 @@ class Connection(asyncio.Protocol):
         """Send a request that is bytes already."""
         self._receiver = receiver
         self._parser = None
-        self._headers = []
-        self._silent = 0
-        self._bodiless = data[:5] == b"HEAD "
-        self._started = self._done = self._interim = self._failed = False
+        self._bodiless = data.startswith(b"HEAD ")
+        self._started = self._done = False
         self._reusable = reusable
         self._resend = (data, reusable) if self.reused and resend else None
         if self.closed or self._transport is None:
@@ -174,6 +173,9 @@ class Connection(asyncio.Protocol):
                 self._whole(*known)
                 return
             parser = self._parser = httptools.HttpResponseParser(self)
+            self._headers = []
+            self._silent = 0
+            self._interim = self._failed = False
         self._silent += len(data)
         try:
             parser.feed_data(data)

@@ -170,11 +170,9 @@ class Transport:
     def give_back(self, connection: Connection) -> None:
         if connection.closed:
             return
-        target = connection.target
-        key = (connection.origin, target.boundary, target.allowed_peers)
-        idle = self._idle.get(key)
+        idle = self._idle.get(connection.key)
         if idle is None:
-            idle = self._idle[key] = deque()
+            idle = self._idle[connection.key] = deque()
         if len(idle) >= self._max_idle:
             connection.abort()
             return
@@ -185,7 +183,7 @@ class Transport:
 
     def forget(self, connection: Connection) -> None:
         self._open.discard(connection)
-        idle = self._idle.get((connection.origin, connection.target.boundary, connection.target.allowed_peers))
+        idle = self._idle.get(connection.key)
         if idle and connection in idle:
             idle.remove(connection)
 

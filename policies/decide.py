@@ -11,6 +11,8 @@ from policies.filters import why_not
 from policies.model import Candidate, Decision, Facts, Veto
 from policies.rankers import LOCAL, as_declared, home_first, of_size
 
+IN_ORDER = "candidates in order, local first"
+
 
 class Steering(Struct, frozen=True):
     """What a declared decision says of the order: its rule's name, and the place of each target that it names."""
@@ -35,6 +37,8 @@ def decide(
             able.append(candidate)
         else:
             vetoes.append(Veto(candidate.target, *found))
+    if not vetoes and len(able) == 1 and steering is None and routing is None and able[0].boundary == LOCAL:
+        return Decision((able[0].target,), (), IN_ORDER)  # the usual case
     if len(able) > 1:
         able.sort(key=lambda candidate: home_first(facts, candidate))
         if routing is not None:
@@ -43,7 +47,7 @@ def decide(
             able.sort(key=lambda candidate: as_declared(steering.places, candidate))
     if steering is not None:
         return _steered(candidates, able, vetoes, steering)
-    rule = "candidates in order, local first" if routing is None else f"complexity: {routing.size} ({routing.why})"
+    rule = IN_ORDER if routing is None else f"complexity: {routing.size} ({routing.why})"
     overflow = None
     if able and able[0].boundary != LOCAL:
         overflow = _overflow(candidates, able, vetoes, routing)

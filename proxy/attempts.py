@@ -219,7 +219,7 @@ class Attempts:
             relay = self._relay(exchange, attempt, address, session, connection, now)
             connection.request(
                 b"POST",
-                address.path_with(exchange.inbound.query, plain=redaction is not None),
+                address.path_with(exchange.inbound.head.query, plain=redaction is not None),
                 address.headers_for(request, exchange.told.trace, plain=redaction is not None),
                 body,
                 relay,

@@ -106,6 +106,8 @@ class Chooser:
             entry = plan.entry
         targets = entry.by_name
         decision = exchange.decision = self.decide(facts, request, ruling, principal, entry, redactions, plan)
+        if decision.ranked:
+            return decision, targets
         began = self._loop.time()
         while not decision.ranked:
             busy = next((veto.target for veto in decision.vetoes if veto.reason == "saturated"), None)

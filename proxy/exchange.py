@@ -33,11 +33,10 @@ class Inbound(Protocol):
     """A request's head, and its body on demand."""
 
     head: Head
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
     peer: str  # the client's address; "" where there is none (a Unix socket)
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     def arrived(self) -> bytes | None:
         """The body, where all of it is here already, which saves waiting for it; None: ask for `body()`."""

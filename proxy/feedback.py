@@ -126,7 +126,7 @@ class FeedbackDoor:
 
     async def take(self, principal: Principal, inbound: Inbound) -> bytes:
         """The answer's body, once what can be taken is on the disk; raises `Refusal`, `JournalError`."""
-        if inbound.method != "POST":
+        if inbound.head.method != "POST":
             raise Refusal("method_not_allowed", f"{FEEDBACK_PATH} takes POST.")
         if inbound.stated_length() > LARGEST_BODY:
             raise _too_large()

@@ -45,6 +45,8 @@ LINGER = 10.0
 """Seconds that the rest of an unwanted body is read and dropped, so that its sender gets to see the answer."""
 TURN = 8
 """Requests begun in one turn of the event loop.  However many come together, streams are served between them."""
+LEAVING = 32
+"""Clients that left whose requests are ended in one turn: each is settled and recorded there."""
 TICK = 0.25
 """Granularity of the timeouts of idle connections, in seconds."""
 
@@ -130,17 +132,17 @@ class _Sink:
 class HttpInbound:
     """A request as the pipeline sees it; see `proxy.exchange.Inbound`."""
 
-    __slots__ = ("_body", "_connection", "head", "headers", "method", "path", "peer", "query")
+    __slots__ = ("_body", "_connection", "head", "peer")
 
     def __init__(self, head: Head, body: bytes | StreamReader, connection: _Connection) -> None:
         self._body = body
         self._connection = connection
         self.head = head
-        self.method = head.method
-        self.path = head.path
-        self.query = head.query
-        self.headers: Mapping[str, str] = head.headers
         self.peer = connection.peer
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.head.headers
 
     def arrived(self) -> bytes | None:
         """A plain body within the limit that came with its head, or right behind it."""
@@ -287,7 +289,7 @@ class _Connection(BaseProtocol):
         self._closing = True
         self.door.closed(self)
         if self._task is not None:
-            self._task.cancel()  # engines would go on for clients that left (law 9)
+            self.door.leave(self._task)  # engines would go on for clients that left (law 9)
             self._task = None
 
     def resume_writing(self) -> None:
@@ -323,31 +325,41 @@ class _Connection(BaseProtocol):
         return self._task
 
     async def _run(self) -> None:
+        door, messages = self.door, self._messages
         try:
-            while await self._next():
-                item = self._messages.popleft()
+            while True:
+                if not messages:
+                    if self._closing:
+                        return
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                self.deadline = math.inf
+                item = messages.popleft()
                 if item is None:
                     _Sink(self, False, False).whole(400, _JSON, _NOT_HTTP)
                     return
-                self._consumed(item[1])
-                if not await self._answer(*item):
+                head, body = item
+                self._consumed(body)
+                sink = self.sink = _Sink(self, head.http10, not (head.closes or door.draining))
+                self.head_only = head.method == "HEAD"
+                try:
+                    await door.serve(HttpInbound(head, body, self), sink)
+                finally:
+                    self.sink = None
+                if not sink.finished:
+                    sink.abort()
                     return
-                self.deadline = self._loop.time() + self.door.keepalive_timeout
+                if isinstance(body, StreamReader) and not body.is_eof():  # refused unread: what follows is not a head
+                    await self._drop(body)
+                    return
+                if not sink.keep_alive:
+                    return
+                self.deadline = self._loop.time() + door.keepalive_timeout
         finally:
             self.close()
-
-    async def _next(self) -> bool:
-        """Wait for a request; False: none will come."""
-        if not self._messages:
-            if self._closing:
-                return False
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        self.deadline = math.inf
-        return True
 
     def _consumed(self, body: bytes | StreamReader) -> None:
         """One place is free for a pipelined request."""
@@ -360,23 +372,6 @@ class _Connection(BaseProtocol):
             self.data_received(b"")
             if len(self._messages) < PIPELINED:
                 self._resume_reading_for_buffer()
-
-    async def _answer(self, head: Head, body: bytes | StreamReader) -> bool:
-        """Answer one request; False: the connection is not to be used again."""
-        door = self.door
-        sink = self.sink = _Sink(self, head.http10, not (head.closes or door.draining))
-        self.head_only = head.method == "HEAD"
-        try:
-            await door.serve(HttpInbound(head, body, self), sink)
-        finally:
-            self.sink = None
-        if not sink.finished:
-            sink.abort()
-            return False
-        if isinstance(body, StreamReader) and not body.is_eof():  # refused unread: what follows is not a head
-            await self._drop(body)
-            return False
-        return sink.keep_alive
 
     async def _drop(self, payload: StreamReader) -> None:
         """Closing on unread data resets the connection, and the client might never see its answer."""
@@ -424,6 +419,7 @@ class Door:
         self._deadlines = Deadlines(loop, tick=TICK)
         self._connections: set[_Connection] = set()
         self._queue: deque[_Connection] = deque()  # a connection stands in it once
+        self._leaving: deque[asyncio.Task[None]] = deque()
 
     def __call__(self) -> _Connection:
         return _Connection(self)
@@ -449,9 +445,22 @@ class Door:
         if queue:
             self.loop.call_soon(self._begin)
 
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """A client left: its request is ended in one of the next turns, `LEAVING` in each."""
+        self._leaving.append(task)
+        if len(self._leaving) == 1:
+            self.loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        leaving = self._leaving
+        for _ in range(min(LEAVING, len(leaving))):
+            leaving.popleft().cancel()
+        if leaving:
+            self.loop.call_soon(self._end)
+
     async def shutdown(self, seconds: float) -> None:
         """Close idle connections; let the others end, at most for `seconds`."""
-        tasks = set()
+        tasks = set(self._leaving)
         for connection in list(self._connections):
             if connection.idle:
                 connection.close()

@@ -136,12 +136,12 @@ class Pipeline:
     async def _serve(self, exchange: Exchange) -> None:
         inbound = exchange.inbound
         exchange.surface = inbound.head.surface
-        if exchange.surface is None and inbound.path == HEALTH_PATH and inbound.method in ("GET", "HEAD"):
+        if exchange.surface is None and inbound.head.path == HEALTH_PATH and inbound.head.method in ("GET", "HEAD"):
             self._health(exchange)
             return
         principal = self._authenticate(exchange)
-        if exchange.surface is None or inbound.method != "POST":
-            if inbound.path == FEEDBACK_PATH and self._feedback is not None:
+        if exchange.surface is None or inbound.head.method != "POST":
+            if inbound.head.path == FEEDBACK_PATH and self._feedback is not None:
                 body = await self._feedback.take(principal, inbound)
                 exchange.sink.whole(200, _JSON + answer_head(exchange, None), body)
                 return
@@ -180,7 +180,7 @@ class Pipeline:
             decision, targets = await self._chooser.instead(exchange, entry, broke)
             await self._attempts.run(exchange, decision, targets)
         except OutOfBudget as spent:
-            raise spent.refusal(dialect_of(exchange.inbound.path, exchange.inbound.headers)) from None
+            raise spent.refusal(dialect_of(exchange.inbound.head.path, exchange.inbound.headers)) from None
 
     def _authenticate(self, exchange: Exchange) -> Principal:
         inbound = exchange.inbound
@@ -203,13 +203,13 @@ class Pipeline:
     def _read_only(self, exchange: Exchange, principal: Principal) -> None:
         """The list of models; everything else does not exist."""
         inbound = exchange.inbound
-        dialect = dialect_of(inbound.path, inbound.headers)
-        path = inbound.path
+        dialect = dialect_of(inbound.head.path, inbound.headers)
+        path = inbound.head.path
         if path in POSTS:
             raise Refusal("method_not_allowed", f"{path} takes POST.")
         if path != MODELS_PATH and not path.startswith(MODELS_PATH + "/"):
             raise Refusal("not_found", "There is nothing at this path.")
-        if inbound.method not in ("GET", "HEAD"):
+        if inbound.head.method not in ("GET", "HEAD"):
             raise Refusal("method_not_allowed", f"{MODELS_PATH} takes GET.")
         exchange.surface = ANTHROPIC_MODELS if dialect == "anthropic" else OPENAI_MODELS
         body = models_body(dialect, self._catalog, principal, path[len(MODELS_PATH) + 1 :])
@@ -253,7 +253,7 @@ class Pipeline:
                     )
             except TimeoutError:
                 seen = FAILED
-        beside = beside_the_body(request.headers, exchange.inbound.query)
+        beside = beside_the_body(request.headers, exchange.inbound.head.query)
         if beside and (more := self._scanner.inspect_text(beside, "query", health=seen.health)):
             seen = Inspection(seen.findings + more, seen.health)
         seen = await self._redactor.recalled(exchange, request, principal, seen, beside)
@@ -301,7 +301,7 @@ class Pipeline:
         if sink.started:
             sink.abort()  # the unforeseen, in mid-answer: nobody must take it for whole
             return
-        dialect = self._dialects[dialect_of(exchange.inbound.path, exchange.inbound.headers)]
+        dialect = self._dialects[dialect_of(exchange.inbound.head.path, exchange.inbound.headers)]
         head = _JSON + answer_head(exchange, exchange.attempts[-1].target if exchange.attempts else None)
         head += header_block(more)
         if final:

@@ -158,12 +158,15 @@ class _Nobody:
 class _Copied:
     """A request's head as a copy has it: nothing of the client's but its query."""
 
-    __slots__ = ("head", "headers", "method", "path", "peer", "query")
+    __slots__ = ("head", "peer")
 
     def __init__(self, query: str) -> None:
-        self.method, self.path, self.query, self.peer = "POST", "", query, ""
-        self.headers: Mapping[str, str] = {}
-        self.head = Head("POST", f"?{query}", self.headers, http10=False, closes=False)
+        self.peer = ""
+        self.head = Head("POST", f"?{query}", {}, http10=False, closes=False)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.head.headers
 
     def stated_length(self) -> int:
         return 0
@@ -356,7 +359,7 @@ class Shadowing:
         name = f"{EXPERIMENT}{shadow.name}"
         copy = Exchange(
             f"{exchange.id}-{shadow.name}",
-            _Copied(exchange.inbound.query),
+            _Copied(exchange.inbound.head.query),
             sink,
             time.time_ns() // 1000,
             self._loop.time(),
