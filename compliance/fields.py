@@ -156,7 +156,12 @@ def _collect(value: Any, fields: Fields, add: Callable[[str], None], key: str, d
         for name, item in value.items():
             add(name)
             if type(item) is str:
-                if len(item) <= _SHORT and "\\" not in item and item[:1] not in _JSON and name not in _BASE64_KEYS:
+                if (
+                    "\\" not in item
+                    and item[:1] not in _JSON
+                    and name not in _BASE64_KEYS
+                    and (len(item) <= _SHORT or ";base64," not in item)
+                ):
                     add(item)  # the usual case: it is neither opaque nor JSON
                 else:
                     _collect(item, fields, add, name, depth + 1, "")

@@ -17,6 +17,13 @@ REMEMBERED = 512
 """Heads that are kept; the oldest goes first."""
 LONGEST = 4096
 """Bytes of a head that is kept."""
+FLEETING = frozenset(
+    """
+    baggage cf-ray idempotency-key openai-processing-ms request-id sentry-trace traceparent tracestate x-amzn-trace-id
+    x-b3-spanid x-b3-traceid x-cloud-trace-context x-correlation-id x-request-id
+    """.split()  # noqa: SIM905  a list of words reads best as words
+)
+"""Headers with another value in each message: a head with one would never come again, and push out one that would."""
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,12})\r\n")
 _END = b"\r\n\r\n"
 

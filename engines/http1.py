@@ -12,10 +12,11 @@ from typing import Protocol, cast
 import httptools
 
 from engines.errors import ConnectionLost, EngineError, MalformedAnswer
-from engines.heads import Heads, length_of
+from engines.heads import FLEETING, Heads, length_of
 from engines.model import Target
 
 Header = tuple[bytes, bytes]
+_FLEETING = frozenset([name.encode() for name in FLEETING])
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head, all its headers together; and of what else carries no body, such as trailers."""
 
@@ -192,9 +193,14 @@ class Connection(asyncio.Protocol):
             if self._done:
                 self._return()
                 if first and not self.closed and parser.get_status_code() == 200 and length_of(data) == len(data):
-                    self._owner.heads.learn(data, tuple(self._headers))
+                    self._learn(data)
             elif self._silent > MAX_HEAD:
                 self._fail(MalformedAnswer("the engine's answer has too many bytes that are not its body"))
+
+    def _learn(self, data: bytes) -> None:
+        headers = tuple(self._headers)
+        if _FLEETING.isdisjoint([name for name, _ in headers]):
+            self._owner.heads.learn(data, headers)
 
     def _whole(self, headers: tuple[Header, ...], body: bytes) -> None:
         """A whole answer whose head is known: what the parser would say of it."""

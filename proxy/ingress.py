@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import cast
 
-from engines.heads import Heads, length_of
+from engines.heads import FLEETING, Heads, length_of
 from engines.http1 import header_block
 from proxy.aiohttp_parts import (
     BaseProtocol,
@@ -279,9 +279,13 @@ class _Connection(BaseProtocol):
             self._arriving = payload
         self._closing = upgraded  # the request is answered; another protocol is not spoken here
         if first and not self._due and len(messages) == 1 and not upgraded:
-            headers = messages[0][0].headers.copy()
+            self._learn(data, messages[0][0])
+
+    def _learn(self, data: bytes, message: RawRequestMessage) -> None:
+        headers = message.headers.copy()
+        if FLEETING.isdisjoint([name.lower() for name in headers]):
             headers.popall("content-length")  # another in each
-            self.door.heads.learn(data, _head(messages[0][0], headers))
+            self.door.heads.learn(data, _head(message, headers))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
