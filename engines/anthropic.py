@@ -105,7 +105,7 @@ class Anthropic:
     def decoder(self) -> EventDecoder:
         return anthropic_answers.Decoder()
 
-    def decode_answer(self, operation: Operation, body: bytes) -> Sequence[Event]:
+    def decode_answer(self, operation: Operation, body: bytes, *, read: bool = True) -> Sequence[Event]:
         return anthropic_answers.decode_answer(operation, body)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:

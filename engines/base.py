@@ -83,8 +83,11 @@ class Dialect(Protocol):
         ...
 
     def decoder(self) -> EventDecoder: ...
-    def decode_answer(self, operation: Operation, body: bytes) -> Sequence[Event]:
-        """A whole answer (status 200, not streamed) as events; raises `MalformedAnswer`."""
+    def decode_answer(self, operation: Operation, body: bytes, *, read: bool = True) -> Sequence[Event]:
+        """A whole answer (status 200, not streamed) as events; raises `MalformedAnswer`.
+
+        Not `read`: what it says is nobody's concern here, so that its usage is enough where it has one.
+        """
         ...
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo: ...

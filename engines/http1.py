@@ -33,10 +33,19 @@ class Receiver(Protocol):
     nobody else would ever end its wait.
     """
 
+    __slots__ = ()
+
     def on_head(self, status: int, headers: Sequence[Header]) -> None: ...
     def on_body(self, data: bytes) -> None: ...
     def on_end(self) -> None: ...
     def on_error(self, error: EngineError) -> None: ...
+    def on_answer(self, headers: Sequence[Header], body: bytes) -> None:
+        """The whole of an answer of status 200 in one: its connection is not used any more."""
+        self.on_head(200, headers)
+        if body:
+            self.on_body(body)
+        self.on_end()
+
     def moved(self, connection: Connection) -> bool:
         """The request goes on another connection, since the first was dead; False: it is no longer wanted."""
         ...
@@ -204,19 +213,19 @@ class Connection(asyncio.Protocol):
 
     def _whole(self, headers: tuple[Header, ...], body: bytes) -> None:
         """A whole answer whose head is known: what the parser would say of it."""
-        receiver = self._receiver
-        self._started = True
-        try:
-            if receiver is not None:
-                receiver.on_head(200, headers)
-            if self._receiver is not None and body:
-                self._receiver.on_body(body)
-            if not self._done:
-                self._complete(self._reusable)
-        except Exception as error:  # noqa: BLE001  the receiver's own fault, as where httptools calls it
-            self._receiver_raised(receiver, error)
-        else:
-            self._return()
+        receiver, self._receiver = self._receiver, None
+        transport = self._transport
+        self._started = self._done = True
+        if not self._reusable or transport is None or transport.get_write_buffer_size():
+            self._close()
+        if receiver is not None:
+            try:
+                receiver.on_answer(headers, body)
+            except Exception as error:  # noqa: BLE001  the receiver's own fault, as where httptools calls it
+                self._receiver_raised(receiver, error)
+        if not self.closed:
+            self.resume_reading()
+            self._owner.give_back(self)
 
     def eof_received(self) -> None:
         return None

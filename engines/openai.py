@@ -111,8 +111,8 @@ class OpenAI:
     def decoder(self) -> EventDecoder:
         return openai_answers.Decoder()
 
-    def decode_answer(self, operation: Operation, body: bytes) -> Sequence[Event]:
-        return openai_answers.decode_answer(operation, body)
+    def decode_answer(self, operation: Operation, body: bytes, *, read: bool = True) -> Sequence[Event]:
+        return openai_answers.decode_answer(operation, body, read=read)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
         row = body_of(body)

@@ -206,7 +206,7 @@ def _finish(choice: int, word: str | None, events: list[Event]) -> None:
     events.append(Finish(choice, reason or "stop"))
 
 
-def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
+def decode_answer(operation: Operation, body: bytes, *, read: bool = True) -> Sequence[Event]:
     """A whole answer as events; for embeddings its usage alone, since vectors say nothing to a reader."""
     try:
         if operation is Operation.EMBEDDINGS:
@@ -220,6 +220,8 @@ def decode_answer(operation: Operation, body: bytes) -> Sequence[Event]:
         return (Failed(error_of(chunk.error)),)
     if chunk.choices is None:
         raise MalformedAnswer("the answer has no choices")
+    if not read and chunk.usage is not None:
+        return UsageReport(usage_of(chunk.usage, chunk.timings, chunk.service_tier)), Done()
     decoder = Decoder()
     events: list[Event] = [Start(chunk.id or "", chunk.model or "", int(chunk.created or 0))]
     for choice in chunk.choices:

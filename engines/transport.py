@@ -329,7 +329,7 @@ class _Tunnel(asyncio.Protocol):
             self.ready.set_exception(ConnectFailed("the egress proxy closed the connection"))
 
 
-class _Collector:
+class _Collector(Receiver):
     """A receiver that keeps a whole small answer."""
 
     __slots__ = ("_connection", "_ended", "_headers", "_limit", "_parts", "_size", "_status", "answer")

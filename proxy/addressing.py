@@ -109,6 +109,12 @@ class Address:
         """What every request to the target has, its credential with it."""
         return list(self._headers)
 
+    def line(self, request: Request, query: str, trace: str, *, plain: bool = False) -> tuple[bytes, bytes]:
+        """(`path_with`, `headers_for`)."""
+        if not (query or trace or request.headers or self._fixed):  # the usual case
+            return self._path, self._block
+        return self.path_with(query, plain=plain), self.headers_for(request, trace, plain=plain)
+
     def path_with(self, query: str, *, plain: bool = False) -> bytes:
         """The path, and the client's query but for a credential in it; `plain`: only its flags and dates."""
         if not query:

@@ -132,6 +132,8 @@ class Attempts:
         client was told in its stream); raises `Failure` when none could, `OutOfBudget` when only money lacked."""
         request, ruling = exchange.request, exchange.ruling
         assert request is not None and ruling is not None
+        addresses = self._addresses
+        client = addresses.dialects[request.dialect]
         failure: Failure | None = None
         broke: OutOfBudget | None = None
         unrecorded = False
@@ -139,7 +141,7 @@ class Attempts:
             if len(exchange.attempts) >= self._max_attempts:
                 break
             target = targets[name]
-            address = self._addresses.find(target, request.operation)
+            address = addresses.find(target, request.operation)
             verdict = ruling.on(address.labels)
             redaction: Redaction | None = None
             if verdict.action == "redact":
@@ -153,7 +155,7 @@ class Attempts:
             if origin is None or (exchange.attempts and engine.saturated()):
                 continue  # the world changed while another candidate was tried
             try:
-                error = await self._attempt(exchange, address, verdict, engine, origin, redaction)
+                error = await self._attempt(exchange, client, address, verdict, engine, origin, redaction)
             except OutOfBudget as refusal:
                 broke = refusal
                 if refusal.everywhere:
@@ -166,7 +168,7 @@ class Attempts:
                 continue
             if error is None or exchange.sink.started:
                 return
-            failure = Failure(error, address.dialect is self._client(exchange))
+            failure = Failure(error, address.dialect is client)
             if not error.retryable:
                 break
         if unrecorded:
@@ -178,20 +180,22 @@ class Attempts:
         raise Failure(ConnectFailed("no engine could be reached"), same_dialect=False)
 
     async def _attempt(
-        self, exchange: Exchange, address: Address, verdict: Verdict, engine: EngineState, origin: Origin, redaction: Redaction | None
+        self, exchange: Exchange, client: Dialect, address: Address, verdict: Verdict, engine: EngineState, origin: Origin,
+        redaction: Redaction | None,
     ) -> EngineError | None:  # fmt: skip
         """One target, once.  The error that ended it, or None."""
         target = address.target
         request = exchange.request if redaction is None else redaction.request
         assert request is not None
-        now = self._loop.time()
+        loop, recorder, local = self._loop, self._recorder, target.boundary == LOCAL
+        now = loop.time()
         if not verdict.allows(target.boundary, redacted=redaction is not None):
             raise RuntimeError("a target was chosen that this request may not be sent to")
         attempt = Attempt(len(exchange.attempts), target, _us(now - exchange.started), verdict)
         if redaction is not None:
             attempt.scope, attempt.redacted = redaction.scope, redaction.counts
         hold = None
-        if target.boundary != LOCAL or self._spending.counts_local:
+        if not local or self._spending.counts_local:
             hold = await self._spending.reserve(
                 exchange, attempt, request
             )  # raises OutOfBudget: then there was no attempt
@@ -202,29 +206,25 @@ class Attempts:
         session: Session | None = None
         error: EngineError | None = None
         try:
-            body, edits = self._render(request, address, target.max_output if hold is not None else None)
+            body, edits = self._render(request, client, address, target.max_output if hold is not None else None)
             if redaction is not None:
                 edits = ("redacted", *edits)
-            session = self._session(exchange, attempt, address)
+            session = self._session(exchange, client, attempt, address)
             if self._capturing is not None:
                 self._capturing.begin(exchange, attempt, body, session)
             session.kept = []
-            seq = self._recorder.decision(exchange, attempt, edits)
-            waits = target.boundary != LOCAL or self._durable_local or self._recorder.behind
+            seq = recorder.decision(exchange, attempt, edits)
+            waits = not local or self._durable_local or recorder.behind
             connection = None if waits else self._transport.try_pooled(target, origin.url)
             if connection is None:
                 connection = await self._dispatchable(address, origin, seq if waits else None)
-            now = self._loop.time()
+                now = loop.time()
             attempt.connect_us = _us(now - exchange.started)
             relay = self._relay(exchange, attempt, address, session, connection, now)
-            connection.request(
-                b"POST",
-                address.path_with(exchange.inbound.head.query, plain=redaction is not None),
-                address.headers_for(request, exchange.told.trace, plain=redaction is not None),
-                body,
-                relay,
-                reusable=address.reusable or not request.stream,
+            path, headers = address.line(
+                request, exchange.inbound.head.query, exchange.told.trace, plain=redaction is not None
             )
+            connection.request(b"POST", path, headers, body, relay, reusable=address.reusable or not request.stream)
             await relay.finished
             error = relay.error
             attempt.ending = "completed" if error is None else "failed"
@@ -239,14 +239,15 @@ class Attempts:
                 self._after(exchange, attempt, relay, error)
             self._judge(origin, error, attempt)
             attempt.error = error.code if error is not None else attempt.error
-            attempt.total_us = _us(self._loop.time() - exchange.started)
+            attempt.total_us = _us(loop.time() - exchange.started)
             origin.in_flight -= 1
             self._admission.leave(engine)
-            if relay is not None and session is not None:
+            if relay is None or session is None:
+                self._finish(exchange, attempt, hold, None)
+            else:
                 attempt.answer_findings = session.findings()
-            answered = session if relay is not None else None
-            if answered is None or not self.counting.take(exchange, attempt, answered, hold, address, origin.url, body):
-                self._finish(exchange, attempt, hold, answered)
+                if not self.counting.take(exchange, attempt, session, hold, address, origin.url, body):
+                    self._finish(exchange, attempt, hold, session)
             if attempt.capture is not None and self._capturing is not None:
                 self._capturing.end(attempt, session, relay.refusal_body if relay is not None else b"")
         return error
@@ -294,9 +295,10 @@ class Attempts:
                 opening.result().release()
             raise
 
-    def _render(self, request: Request, address: Address, cap: int | None) -> tuple[bytes, tuple[str, ...]]:
+    def _render(
+        self, request: Request, client: Dialect, address: Address, cap: int | None
+    ) -> tuple[bytes, tuple[str, ...]]:
         """The body for an engine.  `cap`: what was reserved for the output where the request states no limit."""
-        client = self._addresses.dialects[request.dialect]
         engine = address.dialect
         if client is engine:
             return engine.edit(
@@ -318,10 +320,9 @@ class Attempts:
         )
         return body, ("translated", "output_cap") if capped else ("translated",)
 
-    def _session(self, exchange: Exchange, attempt: Attempt, address: Address) -> Session:
+    def _session(self, exchange: Exchange, client: Dialect, attempt: Attempt, address: Address) -> Session:
         request = exchange.request
         assert request is not None
-        client = self._client(exchange)
         scan, answering = self._answers.of(exchange, address.labels, attempt.scope)
         restore = address.target.model != request.model
         answer_id = f"spw-{exchange.id}"
@@ -368,10 +369,6 @@ class Attempts:
             attempt.status >= 500 and attempt.status not in (503, 529)
         ):
             origin.failed(self._loop.time())
-
-    def _client(self, exchange: Exchange) -> Dialect:
-        assert exchange.request is not None
-        return self._addresses.dialects[exchange.request.dialect]
 
 
 def answer_head(exchange: Exchange, target: Target | None) -> bytes:

@@ -218,13 +218,13 @@ class Chooser:
     ) -> None:
         """Write into the candidate what it is at this instant, for this request."""
         candidate, target, engine = runner.candidate, runner.target, runner.engine
-        tried = redactions.get(runner.labels) if redactions else None
-        failed = tried if type(tried) is NotRedacted else None
         verdict = ruling.on(runner.labels)
-        candidate.permitted = verdict.allows(target.boundary, redacted=failed is None) and principal.may_reach(
-            target.boundary
-        )
-        candidate.barred = (failed.reason, failed.detail) if failed is not None else None
+        failed = redactions.get(runner.labels) if redactions else None
+        if isinstance(failed, NotRedacted):
+            allowed, candidate.barred = verdict.allows(target.boundary), (failed.reason, failed.detail)
+        else:
+            allowed, candidate.barred = verdict.allows(target.boundary, redacted=True), None
+        candidate.permitted = allowed and principal.may_reach(target.boundary)
         candidate.healthy = engine.healthy(now)
         candidate.in_flight = engine.in_flight
         candidate.translatable = self._addresses.reachable(target, request)

@@ -116,9 +116,9 @@ class Escalating(Attempts):
 
     async def _held(self, going: _Going, decision: Decision, targets: dict[str, Target]) -> None:
         exchange, real = going.exchange, going.exchange.sink
-        dialect = self._client(exchange)
         request = exchange.request
         assert request is not None
+        dialect = self._addresses.dialects[request.dialect]
         held = going.held = HeldSink(
             real,
             dialect,

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from engines.errors import BrokenAnswer, EngineError, FirstEventTimeout, IdleTimeout, MalformedAnswer, TotalTimeout
+from engines.http1 import Receiver
 from engines.transport import Connection
 from proxy.addressing import Timeouts
 from proxy.deadlines import Deadlines
@@ -31,11 +32,11 @@ HeadFor = Callable[[Sequence[Header]], bytes]
 """The engine's headers -> the client's, as lines, for an answer of status 200."""
 
 
-class Relay:
+class Relay(Receiver):
     """One attempt's way from the engine to the client."""
 
     __slots__ = (
-        "_connection", "_deadlines", "_drained", "_head_for", "_heard", "_last_heard", "_loop", "_paused", "_refusal", "_session",
+        "_connection", "_deadlines", "_drained", "_head_for", "_heard", "_last_heard", "_loop", "_over", "_paused", "_refusal", "_session",
         "_sink", "_timeouts", "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body",
         "status",
     )  # fmt: skip
@@ -54,6 +55,7 @@ class Relay:
         self._refusal: list[bytes] | None = None
         self._paused = False
         self._drained = False
+        self._over = False  # for the client; that `finished` says too, but it lies elsewhere in memory
         self._heard = False
         self._last_heard = now
         self._total_at = now + timeouts.total
@@ -79,7 +81,7 @@ class Relay:
 
     def on_body(self, data: bytes) -> None:
         self.bytes_in += len(data)
-        if self.finished.done():
+        if self._over:
             return
         if self._refusal is not None:
             if self.bytes_in <= ERROR_BODY_LIMIT:
@@ -87,11 +89,12 @@ class Relay:
             return
         session = self._session
         out = session.feed(data)
-        if session.streamed:
-            if out:
+        self._heard = True
+        if out:
+            if not self.first_at:
                 self._write(out)
-            else:
-                self._heard = True
+            elif self._sink.write(out) and not self._paused:  # as `_write` does, without its call at every event
+                self._pause()
         if session.error is not None:
             self._fail(session.error)
         elif session.done:
@@ -114,6 +117,21 @@ class Relay:
             self.first_at = self._loop.time()
             self._sink.whole(200, self._head_for(self.headers), body)
         self._settle(session.error)
+
+    def on_answer(self, headers: Sequence[Header], body: bytes) -> None:
+        session = self._session
+        if session.streamed or self._over:
+            Receiver.on_answer(self, headers, body)
+            return
+        self.status, self.headers, self.bytes_in = 200, headers, len(body)
+        self._drained = self._over = True
+        self._deadlines.discard(self)
+        answer = session.whole(body)
+        self.error = session.error
+        if session.error is None:
+            self.first_at = self._loop.time()
+            self._sink.whole(200, self._head_for(headers), answer)
+        self.finished.set_result(None)
 
     def on_error(self, error: EngineError) -> None:
         self._drained = True
@@ -160,6 +178,7 @@ class Relay:
 
     def abandon(self) -> None:
         """The client left, or the task was cancelled: the engine's work ends now (law 9)."""
+        self._over = True
         self._deadlines.discard(self)
         if not self._drained:
             self._drained = True
@@ -175,10 +194,13 @@ class Relay:
             paused = self._sink.begin(200, self._head_for(self.headers), data)
             self.deadline = min(self.first_at + self._timeouts.idle / IDLE_LOOKS, self._total_at)
         if paused and not self._paused:
-            self._paused = True
-            self._connection.pause_reading()
-            self.deadline = self._total_at
+            self._pause()
         self._heard = True
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._connection.pause_reading()
+        self.deadline = self._total_at
 
     def _refused(self) -> None:
         body = b"".join(self._refusal or ())
@@ -196,6 +218,7 @@ class Relay:
     def _settle(self, error: EngineError | None) -> None:
         """The attempt is over for the client: an error after the commit becomes an error event (law 5)."""
         self.error = error
+        self._over = True
         if self._session.streamed and self.first_at:  # what it wrote may be held, and not be sent yet
             if error is not None and not self._session.told:
                 self._sink.write(self._session.client.error_event(failure_info(error)))

@@ -47,7 +47,9 @@ from engines.model import (
     Usage,
     UsageReport,
 )
+from engines.rawjson import UNREADABLE
 from engines.sse import Framer
+from proxy.alike import LONGEST, Alike, learned, string_of
 from proxy.holding import Answering, Holding, Out
 
 OVERLOADED = frozenset({429, 503, 529})
@@ -57,6 +59,10 @@ KEPT_LIMIT = 64 * 1024
 """Characters of an answer that are kept while it lasts, to count its tokens should its engine not get to say them."""
 KEPT_PIECES = 32
 """Of them they are joined: a word of its own takes ten times the memory of its letters."""
+PIECES = 32
+"""Pieces of a stream's text that are counted, kept and scanned together."""
+TRIES = 8
+"""Times in a row that a likeness of a stream's events is learned and not met again, before it is learned no more."""
 
 
 class AnswerScan(Protocol):
@@ -96,8 +102,9 @@ class Session(ABC):
         self.done = False
         self.told = False  # the engine's own error event has reached the client
         self.usage: Usage | None = None
-        self.text_length = 0  # characters of everything the model wrote; for an estimate where usage is missing
-        self.kept: list[str] | None = None  # the first of them, where somebody may count them
+        self._length = 0
+        self._kept: list[str] | None = None
+        self._pieces: list[str] = []  # of text, that are not counted, kept and scanned yet
         self._scan = scan  # of an answer that passes as it comes
         self._holding = Holding(answering, engine.name) if answering is not None else None
 
@@ -109,7 +116,32 @@ class Session(ABC):
     def end(self) -> bytes:
         """The engine's answer ended."""
 
+    def whole(self, body: bytes) -> bytes:
+        """`feed` and `end`, of an answer that came at once."""
+        return self.feed(body) + self.end()
+
+    @property
+    def text_length(self) -> int:
+        """Characters of everything the model wrote; for an estimate where usage is missing."""
+        self._gather()
+        return self._length
+
+    @text_length.setter
+    def text_length(self, length: int) -> None:
+        self._length = length
+
+    @property
+    def kept(self) -> list[str] | None:
+        """The first of them, where somebody may count them."""
+        self._gather()
+        return self._kept
+
+    @kept.setter
+    def kept(self, pieces: list[str] | None) -> None:
+        self._kept = pieces
+
     def findings(self) -> tuple[Finding, ...]:
+        self._gather()
         found = self._scan.flush() if self._scan is not None else ()
         return found if self._holding is None else (*found, *self._holding.findings())
 
@@ -118,12 +150,21 @@ class Session(ABC):
         """Is `usage` that of the whole answer?  A stream may report the prompt's first, and end before the rest."""
         return self.done
 
+    def _gather(self) -> None:
+        """What was said since the last time, as one text: one call for many words."""
+        pieces = self._pieces
+        if pieces:
+            text = "".join(pieces)
+            pieces.clear()
+            self._note_text("text", text)
+
     def _note_text(self, lane: str, text: str) -> None:
-        if self.kept is not None and self.text_length < KEPT_LIMIT:
-            self.kept.append(text)
-            if len(self.kept) == KEPT_PIECES:
-                self.kept[:] = ["".join(self.kept)]
-        self.text_length += len(text)
+        kept = self._kept
+        if kept is not None and self._length < KEPT_LIMIT:
+            kept.append(text)
+            if len(kept) == KEPT_PIECES:
+                kept[:] = ["".join(kept)]
+        self._length += len(text)
         if self._scan is not None and (self._holding is None or lane == "opaque"):
             self._scan.feed(lane, text)
 
@@ -199,6 +240,8 @@ class StreamSession(Session):
         if client is not engine:
             self._encoder = client.encoder(request, answer_id=answer_id, created=created)
         self._restoring = Restoring(client, request.model) if restore_model and client is engine else None
+        self._alike: Alike | None = None
+        self._tries = TRIES if client is engine and answering is None else 0
         self._strip_usage = strip_usage
         self._held: list[bytes] = []  # pings before the first event
         self._held_bytes = 0
@@ -211,15 +254,46 @@ class StreamSession(Session):
         return self.done or (bool(self._finished) and self._finished >= self._started)
 
     def feed(self, data: bytes) -> bytes:
+        alike = self._alike
+        if alike is not None and data.startswith(alike.head) and data.endswith(alike.tail):
+            quoted = data[alike.start : alike.stop]
+            try:
+                text = string_of(quoted) if len(quoted) < LONGEST else ""
+            except UNREADABLE:
+                text = ""
+            if text:  # nearly every event of a stream
+                pieces = self._pieces
+                pieces.append(text)
+                if len(pieces) >= PIECES:
+                    self._tries = TRIES
+                    self._gather()
+                return alike.before + quoted + alike.behind if alike.changed else data
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Anything that an engine may send."""
+        self._alike = None
         out: list[bytes] = []
+        frames: Sequence[Frame] = ()
+        events: Sequence[Event] = ()
         try:
-            for frame in self._framer.feed(data):
-                self._frame(frame, out)
+            frames = self._framer.feed(data)
+            for frame in frames:
+                events = self._frame(frame, out)
                 if self.done or self.error is not None:
                     break
         except EngineError as error:
             self.error = error
-        return self._given_out(out)
+        given = self._given_out(out)
+        if self._tries and given and len(frames) == 1 and len(events) == 1:
+            self._learn(frames[0], events[0], data)
+        return given
+
+    def _learn(self, frame: Frame, event: Event, data: bytes) -> None:
+        if type(event) is TextDelta and event.text and frame.raw == data and self.error is None:
+            self._tries -= 1
+            restoring = self._restoring
+            self._alike = learned(self.engine, frame, event, None if restoring is None else restoring.event)
 
     def end(self) -> bytes:
         out: list[bytes] = []
@@ -245,28 +319,23 @@ class StreamSession(Session):
             self._given = True
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _frame(self, frame: Frame, out: list[bytes]) -> None:
+    def _frame(self, frame: Frame, out: list[bytes]) -> Sequence[Event]:
         events = self._decoder.feed(frame)
         strip = False
         for event in events:
             if type(event) is TextDelta:  # nearly every event of a stream
                 self.committed = True
                 self._started.add(event.choice)
-                text = event.text
-                if self.kept is not None and self.text_length < KEPT_LIMIT:
-                    self.kept.append(text)
-                    if len(self.kept) == KEPT_PIECES:
-                        self.kept[:] = ["".join(self.kept)]
-                self.text_length += len(text)
-                if self._scan is not None and self._holding is None:
-                    self._scan.feed("text", text)
+                self._pieces.append(event.text)
+                if len(self._pieces) >= PIECES or len(event.text) > LONGEST:
+                    self._gather()
             elif type(event) is UsageReport:
                 self.usage = event.usage
                 strip = event.alone and self._strip_usage
             else:
                 self._note(event)
             if self.error is not None and not (self.committed if self._holding is None else self._given):
-                return
+                return events
             if self._encoder is not None:
                 if self._holding is None:
                     self._encode(event, out)
@@ -279,6 +348,7 @@ class StreamSession(Session):
             else:
                 self._give(self._holding.frame(frame, events), out)
                 self._holding.check()
+        return events
 
     def _named(self, raw: bytes) -> bytes:
         return raw if self._restoring is None else self._restoring.event(raw)
@@ -300,6 +370,7 @@ class StreamSession(Session):
                 out.append(encoded)
 
     def _note(self, event: Event) -> None:
+        self._gather()
         match event:
             case TextDelta(choice=choice, text=text):
                 self._say(choice)
@@ -391,8 +462,18 @@ class WholeSession(Session):
             return b""
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
+        return self._read(body)
+
+    def whole(self, body: bytes) -> bytes:
+        if len(body) > self._limit:
+            return super().whole(body)
+        return self._read(body)
+
+    def _read(self, body: bytes) -> bytes:
+        """What the client gets of it."""
         try:
-            events = self.engine.decode_answer(self.request.operation, body)
+            read = self.client is not self.engine or self._scan is not None or self._holding is not None
+            events = self.engine.decode_answer(self.request.operation, body, read=read)
             self._note_all(events)
             if self.error is None:
                 self.done = True
@@ -428,14 +509,12 @@ class WholeSession(Session):
         return b"".join(out)
 
     def _note(self, event: Event) -> None:
-        match event:
-            case TextDelta(text=text) | RefusalDelta(text=text):
-                self._note_text("text", text)
-            case ReasoningDelta(text=text):
-                self._note_text("reasoning", text)
-            case ToolCallDelta(arguments=arguments):
-                self._note_text("tool_arguments", arguments)
-            case Opaque(carries_text=True, text=text):
-                self._note_opaque(text)
-            case _:  # the rest says nothing to a reader
-                pass
+        """What a reader would see."""
+        if isinstance(event, (TextDelta, RefusalDelta)):
+            self._note_text("text", event.text)
+        elif isinstance(event, ReasoningDelta):
+            self._note_text("reasoning", event.text)
+        elif isinstance(event, ToolCallDelta):
+            self._note_text("tool_arguments", event.arguments)
+        elif isinstance(event, Opaque) and event.carries_text:
+            self._note_opaque(event.text)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from engines.errors import EngineError
-from engines.http1 import Connection, Header, header_block
+from engines.http1 import Connection, Header, Receiver, header_block
 from engines.model import Target
 from engines.transport import Transport
 
@@ -24,7 +24,7 @@ LOCAL = Target("e/m", "e", "vllm", "m", "local", (), frozenset())
 CLOUD = Target("c/m", "c", "openai", "m", "cloud", (), frozenset())
 
 
-class Collector:
+class Collector(Receiver):
     """A receiver that writes everything down, and insists on the order that was promised."""
 
     def __init__(self) -> None:
