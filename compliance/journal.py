@@ -1,9 +1,9 @@
 """The append-only log of one worker slot: a writer thread, group commit, signed checkpoints.
 
 `append` only queues: it never waits and never touches the disk.  A thread writes what has gathered in one
-write and one sync, at most every `group_window` seconds while nobody waits, at once when somebody does; then
-it tells the event loop once for the whole group.  Every second under traffic, and at the end, a checkpoint of
-the tree is signed (C2SP tlog-checkpoint, a signed note with Ed25519).
+write and one sync, `group_window` seconds after the first of it was queued, or as soon as somebody waits and the
+event loop has nothing else to do; then it tells the event loop once for the whole group.  Every second under
+traffic, and at the end, a checkpoint of the tree is signed (C2SP tlog-checkpoint, a signed note with Ed25519).
 
 On disk, in the slot's directory: segments (a record a line; `compliance.segments`), of which only the open one
 changes, `checkpoints` (signed notes, the newest last), `frontier.json` (where the newest checkpoint stood, so that
@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from compliance import checkpoints, notes
 from compliance.merkle import Frontier
 from compliance.model import LOCAL
-from compliance.records import Decision, Outcome, Record, Refused, decode, encode
+from compliance.records import Decision, Outcome, Record, Refused, decode, encode_all
 from compliance.recovery import JournalDamaged as JournalDamaged
 from compliance.recovery import JournalError as JournalError
 from compliance.recovery import Recovery
@@ -49,10 +49,12 @@ SEGMENT_RECORDS = 10_000
 SEGMENT_AGE = 86_400 * 1_000_000
 """Microseconds that a segment stays open after its first record."""
 MAX_PENDING = 65_536
-GROUP_WINDOW = 0.004  # seconds
+GROUP_WINDOW = 0.02
+"""Seconds that a group gathers.  A group costs a sync and several forced switches of threads, some 500 us, of which each
+request has its part; who waits is delayed by it only while the event loop has other work to do."""
 GROUP_RECORDS = 256
-BUSY = 0.001
-"""Seconds between the end of a group and somebody who waits for the next that make it load."""
+IDLE_TURN = 0.0001
+"""Seconds: an event loop whose turn was shorter had nothing to do."""
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT = 60.0
 LAG = 1.0
@@ -100,12 +102,17 @@ class Journal:
         self._lock = threading.Lock()  # of all that both threads touch; held for moments
         self._condition = threading.Condition(self._lock)  # the writer waits here
         self._pending: list[Record] = []
-        self._waiting = 0  # waiters for durability
+        self._since = 0.0  # when the first of them was queued: seconds, monotonic
+        self._asked = False  # somebody waits for them, and the event loop for nothing else
+        self._looking = False  # a look at that is under way on the event loop
+        self._turned = 0.0  # when it was last looked: seconds, monotonic
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._wrote = -1.0  # when the newest group was written, and how long that took: seconds, monotonic
-        self._took = 0.0
+        self._awaited = -1  # the last record that somebody waits for, or has waited for
+        self._waiting = 0  # those who wait for what is pending
+        self._inside = 0  # those who wait, and those who know it is written and have not gone on yet
+        self._crowd = 1  # how many come to wait at once, as it seems
         self._last_at = 0
         self._written_at = 0  # of the newest record that is on the disk
         self._oldest_at = 0  # of the oldest record that is not durable; 0: there is none
@@ -218,8 +225,11 @@ class Journal:
                 self._last_at = record.at
             if not self._oldest_at:
                 self._oldest_at = record.at
-            self._pending.append(record)
-            if seq == self.durable_seq + 1 or len(self._pending) == self._group:
+            pending = self._pending
+            if not pending:
+                self._since = time.monotonic()
+            pending.append(record)
+            if seq == self.durable_seq + 1 or len(pending) == self._group:
                 self._condition.notify()
         return seq
 
@@ -240,14 +250,60 @@ class Journal:
             return
         assert self._loop is not None, "bind() first"
         waiter: asyncio.Future[None] = self._loop.create_future()
-        with self._condition:
+        if not self._joined(seq, waiter):
+            return
+        self._inside += 1
+        try:
+            await waiter
+        finally:
+            self._inside -= 1
+
+    def _joined(self, seq: int, waiter: asyncio.Future[None]) -> bool:
+        """One more waits, and somebody looks when to write; False: the record became durable just now."""
+        assert self._loop is not None
+        with self._lock:
             if self._failure is not None:
                 raise JournalFailed(self._failure)
+            if seq <= self.durable_seq:
+                return False
             self._waiters.append((seq, waiter))
+            self._awaited = max(self._awaited, seq)
+            if self._asked or not self._wanted():
+                return True
             self._waiting += 1
-            if self._waiting == 1:
-                self._condition.notify()
-        await waiter
+            if 2 * self._waiting >= self._crowd:  # half of them: while theirs are written, the others are served
+                self._crowd += (self._crowd >> 2) or 1
+                self._ask()
+            elif not self._looking:
+                self._looking, self._turned = True, 0.0
+                self._loop.call_soon(self._look)
+        return True
+
+    def _ask(self) -> None:
+        """With the lock held: the group is to be written now."""
+        self._asked = True
+        self._condition.notify()
+
+    def _wanted(self) -> bool:
+        """Does somebody wait for a record that no group has taken yet?"""
+        return bool(self._pending) and self._pending[0].seq <= self._awaited  # type: ignore[attr-defined]
+
+    def _look(self) -> None:
+        """On the event loop, in each of its turns while somebody waits: has it nothing else to do?  Then write.
+
+        A loop that has will bring more for the same group, and loses nothing by waiting; one that has not waits for this.
+        """
+        before, self._turned = self._turned, time.monotonic()
+        with self._lock:
+            self._looking = not self._asked and self._wanted()
+            if not self._looking:
+                return
+            if self._turned - before < IDLE_TURN and self._inside <= len(self._waiters):
+                self._looking, self._crowd = False, self._inside
+                self._ask()
+                return
+        assert self._loop is not None
+        self._loop.call_soon(self._look)
 
     def on_durable(self, callback: Callable[[list[Record]], None]) -> None:
         """`callback(records)` in the writer's thread after each group; it must be quick and must not raise."""
@@ -284,10 +340,7 @@ class Journal:
                 if self._failure is not None:
                     self._segment.mend()
                 if batch:
-                    began = time.monotonic()
                     self._write(batch)
-                    self._wrote = time.monotonic()
-                    self._took = self._wrote - began
                     self._announce(batch)
                     batch = []
                 self._maybe_checkpoint(closing)
@@ -304,11 +357,7 @@ class Journal:
                 return
 
     def _gather(self) -> tuple[list[Record], bool]:
-        """What to write now: at once where somebody waits, else after the window, so that a group gathers.
-
-        Under load, those who wait get company, too: a group takes two switches of threads and a sync, and where a sync
-        is quick each would be of one record.
-        """
+        """What to write now: at once where somebody waits and nothing more comes, else after the window."""
         condition = self._condition
         with condition:
             if self._failure is not None:
@@ -320,15 +369,12 @@ class Journal:
                     self._frontier.size > self._checkpointed or self._segment.old(self._clock() // 1000)
                 ):
                     return [], False
-            if not self._waiting and not self._closing and len(self._pending) < self._group:
-                condition.wait_for(
-                    lambda: self._waiting or self._closing or len(self._pending) >= self._group, self._window
-                )
-            spare = self._window - self._took
-            if self._waiting and spare > 0 and time.monotonic() - self._wrote < BUSY:
-                condition.wait_for(lambda: self._closing or len(self._pending) >= self._group, spare)
+            while not (self._asked or self._closing or len(self._pending) >= self._group):
+                left = self._since + self._window - time.monotonic()
+                if left <= 0 or not condition.wait(left):
+                    break
             batch, self._pending = self._pending, []
-            self._waiting = 0
+            self._asked, self._waiting = False, 0
             return batch, self._closing
 
     def _write(self, batch: list[Record]) -> None:
@@ -337,20 +383,21 @@ class Journal:
         while start < len(batch):
             room = self._segment.room(self._frontier.size, batch[start].at)  # type: ignore[attr-defined]
             part = batch[start : start + room]
-            lines = [encode(record) for record in part]
+            lines = encode_all(part)
             leaves = self._voucher.vouch(self._frontier, lines, part[-1].seq)  # type: ignore[attr-defined]
             self._segment.write(lines)
-            for leaf in leaves:
-                self._frontier.append(leaf)
+            self._frontier.extend(leaves)
             self._follow(part)
             start += len(part)
 
     def _follow(self, part: list[Record]) -> None:
+        unended = self._open
         for record in part:
-            if isinstance(record, Decision):
-                self._open[record.request, record.attempt] = record.seq
-            elif isinstance(record, Outcome):
-                self._open.pop((record.request, record.attempt), None)
+            kind = type(record)
+            if kind is Decision:
+                unended[record.request, record.attempt] = record.seq  # type: ignore[attr-defined]
+            elif kind is Outcome:
+                unended.pop((record.request, record.attempt), None)  # type: ignore[attr-defined]
         self._last_kind = part[-1].kind  # type: ignore[attr-defined]  # every record has one
         self._written_at = part[-1].at  # type: ignore[attr-defined]
 
@@ -417,7 +464,7 @@ class Journal:
             self._oldest_at = self._pending[0].at if self._pending else 0  # type: ignore[attr-defined]
             waiters = [waiter for _, waiter in self._waiters]
             self._waiters.clear()
-            self._waiting = 0
+            self._asked, self._waiting = False, 0
         try:
             self._segment.cut()
         except OSError:

@@ -5,7 +5,7 @@ Source: RFC 6962, section 2.1 (the same tree as RFC 9162, section 2.1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 EMPTY_ROOT = sha256(b"").digest()
@@ -19,6 +19,11 @@ def leaf_hash(data: bytes) -> bytes:
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Hash of an inner node: SHA-256(0x01 || left || right)."""
     return sha256(b"\x01" + left + right).digest()
+
+
+def leaf_hashes(entries: Iterable[bytes]) -> list[bytes]:
+    """The hash of each entry."""
+    return [sha256(b"\x00" + entry).digest() for entry in entries]
 
 
 class Frontier:
@@ -40,6 +45,18 @@ class Frontier:
             carry >>= 1
         self.hashes.append(leaf)
         self.size += 1
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add leaf hashes in their order."""
+        hashes, size = self.hashes, self.size
+        for leaf in leaves:
+            carry = size
+            while carry & 1:
+                leaf = sha256(b"\x01" + hashes.pop() + leaf).digest()
+                carry >>= 1
+            hashes.append(leaf)
+            size += 1
+        self.size = size
 
     def root(self) -> bytes:
         """The tree's root; O(log n)."""

@@ -8,6 +8,7 @@ of each group has one more in its line, `seq_mac` (`compliance.tails`), which on
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -594,6 +595,11 @@ class UnknownRecord(ValueError):
 def encode(record: Any) -> bytes:
     """The canonical line, without its line end."""
     return _encoder.encode(record)
+
+
+def encode_all(records: Iterable[Any]) -> list[bytes]:
+    """The canonical line of each, without line ends."""
+    return list(map(_encoder.encode, records))
 
 
 def decode(line: bytes) -> Any:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from compliance.checkpoints import Checkpoint
-from compliance.merkle import Frontier, leaf_hash
+from compliance.merkle import Frontier, leaf_hash, leaf_hashes
 
 MAC_DIGITS = 32
 """Hex digits of a MAC: 128 bits."""
@@ -49,7 +49,7 @@ class Voucher:
     def vouch(self, frontier: Frontier, lines: list[bytes], seq: int) -> list[bytes]:
         """Give the last of a group's lines, whose sequence is `seq`, the MAC; the group's leaf hashes."""
         line = lines[-1]
-        leaves = [leaf_hash(other) for other in lines[:-1]]
+        leaves = leaf_hashes(lines[:-1])
         field = b',"seq":%d' % seq
         after = line.index(field) + len(field)
         lines[-1] = line = b'%b,"seq_mac":"%b"%b' % (line[:after], self.mac(frontier, leaves, line), line[after:])
@@ -128,8 +128,7 @@ class Chain:
         return self.unvouched > 0
 
     def _grow(self, leaves: Sequence[bytes]) -> None:
-        for leaf in leaves:
-            self.frontier.append(leaf)
+        self.frontier.extend(leaves)
         self._waiting = []
 
 

@@ -182,7 +182,9 @@ def _only_string(raw: bytes, key: str, present: bool) -> tuple[int, int] | None:
         pattern = _STRING_VALUES[key] = re.compile(rb'"%b"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")?' % re.escape(key.encode()))
     matches = pattern.finditer(raw)
     match = next(matches, None)
-    if match is None or match.group(1) is None or next(matches, None) is not None or b"\\u00" in raw:
+    if match is None or match.group(1) is None or next(matches, None) is not None:
+        return None
+    if b"\\" in raw and b"\\u00" in raw:  # one byte is found at a tenth of the cost of four
         return None
     at = match.start()
     if raw[at - 1 : at] == b"\\":

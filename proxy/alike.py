@@ -26,15 +26,16 @@ string_of = msgspec.json.Decoder(str).decode
 
 
 class Alike(Struct, frozen=True, gc=False):
-    """What stands around the text of a stream's events, its quotes included: the engine's bytes and the client's."""
+    """What stands around the text of a stream's events, its quotes included."""
 
+    choice: int
     head: bytes
     tail: bytes
     start: int  # of the text with its quotes
     stop: int  # its end, from the event's
     changed: bool  # does the client get other bytes than the engine's?
-    before: bytes
-    behind: bytes
+    before: bytes = b""  # then: what it gets instead, without the quotes
+    behind: bytes = b""
 
 
 def learned(engine: Dialect, frame: Frame, event: TextDelta, named: Callable[[bytes], bytes] | None) -> Alike | None:
@@ -52,17 +53,18 @@ def learned(engine: Dialect, frame: Frame, event: TextDelta, named: Callable[[by
     tried = raw[:at] + another + raw[stop:]
     if not _means(engine, frame, tried, TextDelta(event.choice, "~" + event.text)):
         return None
-    before, behind = raw[:at], raw[stop:]
-    made = raw
-    if named is not None:
-        made = named(raw)
-        if made is not raw:
-            before, _, behind = made.partition(quoted)
-        elif b'"model"' in raw:  # why it was left as it is may hang on more than was looked at here
+    head, tail = raw[: at + 1], raw[stop - 1 :]
+    if named is None:
+        return Alike(event.choice, head, tail, at, stop, changed=False)
+    made = named(raw)
+    if made is raw:
+        if b'"model"' in raw or named(tried) != tried:  # why it was left as it is may hang on more than was looked at
             return None
-        if named(tried) != before + another + behind:
-            return None
-    return Alike(raw[: at + 1], raw[stop - 1 :], at, stop, made is not raw, before, behind)
+        return Alike(event.choice, head, tail, at, stop, changed=False)
+    before, _, behind = made.partition(quoted)
+    if named(tried) != before + another + behind:
+        return None
+    return Alike(event.choice, head, tail, at, stop, changed=True, before=before, behind=behind)
 
 
 def _means(engine: Dialect, frame: Frame, tried: bytes, event: TextDelta) -> bool:

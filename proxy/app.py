@@ -24,7 +24,6 @@ from compliance.detectors.custom import custom_patterns
 from compliance.detectors.forms import Forms
 from compliance.detectors.health import HealthContext
 from compliance.detectors.names import Names
-from compliance.detectors.openings import Openings
 from compliance.detectors.patterns import PATTERNS, Patterns
 from compliance.identifiers import NAMES
 from compliance.journal import Journal, JournalError, JournalFailed, load_or_create_key, read
@@ -47,7 +46,6 @@ from proxy.alerts import Alerts
 from proxy.answering import Answers
 from proxy.attempts import Attempts
 from proxy.auth import Keyring, Principal
-from proxy.capturing import Capturing
 from proxy.choosing import Chooser
 from proxy.config import Settings
 from proxy.config_budgets import budgets_of
@@ -56,7 +54,6 @@ from proxy.counting import Counting
 from proxy.deadlines import Deadlines
 from proxy.decision_checks import OF_FINDINGS, OF_ROUTES, asked, candidates_of
 from proxy.drawing import Split, Splitting, build_splits, undecided, with_targets
-from proxy.drifting import Watch
 from proxy.experiment_checks import leave, shadow_targets, split_targets
 from proxy.feedback import FeedbackDoor
 from proxy.fingerprints import Stamps, account, changes, in_force, keep_in_force, keep_text, kept_text, stamps
@@ -67,15 +64,12 @@ from proxy.instance import signing_key_path as signing_key_path
 from proxy.owners import Owners
 from proxy.pipeline import Pipeline
 from proxy.placing import TRUST, Placing
-from proxy.plugins import load as load_plugin
 from proxy.pollers import HealthPoller
 from proxy.prices import overrides, price_of, shipped
 from proxy.projections.ledger import Ledger, Projector
 from proxy.recording import Recorder, pseudonym_key
 from proxy.redacting import Redactor, open_store, redacts
-from proxy.remembering import Remembering
 from proxy.routing_shelves import graphs, workers_routes
-from proxy.shadowing import Shadowing, shadowing_of
 from proxy.spending import Spending
 from proxy.state.keys import KeyStore
 from proxy.state.leases import Leases
@@ -85,13 +79,15 @@ from proxy.state.telling import Telling
 from proxy.steering import Steerer, Steering, build_steerers, widened
 from proxy.telemetry import Metrics, Telemetry
 from proxy.tokenizing import IDLE, TokenProcess
-from proxy.vaulting import build_capturing, build_remembering
-from proxy.witness import standing
 
 if TYPE_CHECKING:
+    from proxy.capturing import Capturing
     from proxy.complexity_models import Complexity
+    from proxy.drifting import Watch
     from proxy.escalating import Doubting
+    from proxy.remembering import Remembering
     from proxy.routing_stages import Stages
+    from proxy.shadowing import Shadowing
 
 log = logging.getLogger("spillway")
 
@@ -190,6 +186,9 @@ class Worker:
         self._keys.close()
 
     async def _watch_keys(self) -> None:
+        if self.settings.audit.witness:
+            from proxy.witness import standing  # with the verifier, and pools of processes that it may use
+
         while True:
             await asyncio.sleep(KEY_POLL)
             if self.settings.audit.witness:
@@ -226,7 +225,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     complexity = await asyncio.to_thread(build_complexity, settings)
     catalog = build_catalog(settings, steerers)
     addresses = Addresses(DIALECTS, {n: timeouts_of(settings, n) for n in settings.engines}, version())
-    remembering = build_remembering(settings)
+    remembering = _remembering(settings)
     recorder = (Recorder if remembering is None else remembering.recorder)(
         journal, telemetry, catalog, stamped, pseudonym_key(signing_key.private_bytes_raw()),
         keeps_local=settings.audit.on_failure == "keep_local",
@@ -249,7 +248,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         deadline=settings.compliance.deadline,
         redacts=redacts(settings),
     )
-    capturing = build_capturing(settings, journal)
+    capturing = _capturing(settings, journal)
     if capturing is not None:
         await asyncio.to_thread(capturing.start)
     keys = KeyStore(state / "keys.db")
@@ -288,7 +287,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         asks_tokenizers=settings.limits.tokenizer != "off",
         tiktoken=tiktoken,
     )
-    shadowing = shadowing_of(
+    shadowing = _shadowing(
         settings, partial(_named, targets=_every(settings)), loop=loop, attempts=attempts, key=drawn_by, journal=journal,
         chooser=chooser, steering=steering, addresses=addresses, fleet=fleet,
         names=frozenset([entry.name for entry in catalog.entries]),
@@ -446,10 +445,39 @@ def build_doubting(settings: Settings, steerers: Mapping[str, Steerer], chooser:
     return Doubting(escalations_of(steerers), answer_scorer(settings.complexity), chooser)
 
 
+# What only some configurations have is loaded where one has it.
+
+
+def _remembering(settings: Settings) -> Remembering | None:
+    if settings.complexity.remember is None:
+        return None
+    from proxy.vaulting import build_remembering
+
+    return build_remembering(settings)
+
+
+def _capturing(settings: Settings, journal: Journal) -> Capturing | None:
+    if settings.audit.captures is None:
+        return None
+    from proxy.vaulting import build_capturing
+
+    return build_capturing(settings, journal)
+
+
+def _shadowing(settings: Settings, target: Callable[[str], Target], **parts: Any) -> Shadowing | None:
+    if not settings.experiments:
+        return None
+    from proxy.shadowing import shadowing_of
+
+    return shadowing_of(settings, target, **parts)
+
+
 def build_watch(settings: Settings, complexity: Complexity | None, slot: str, telemetry: Telemetry) -> Watch | None:
     """What sees that traffic is no longer like the scorer's calibration; None: there is none that a decision asks for."""
     if complexity is None or complexity.origin.calibrated is None:
         return None
+    from proxy.drifting import Watch
+
     alerts = _alerts(settings)
     if alerts is not None:
         alerts.start()
@@ -573,9 +601,11 @@ def build_scanner(settings: Settings) -> Scanner:
         from compliance.detectors.learned import Learned
 
         people.append(Learned())
-    if part.plugins:  # how fast they are is not known
-        quick = 0
-    people += [load_plugin(name, (*NAMES, *part.detectors)) for name in part.plugins]
+    if part.plugins:
+        from proxy.plugins import load
+
+        quick = 0  # how fast they are is not known
+        people += [load(name, (*NAMES, *part.detectors)) for name in part.plugins]
     custom = custom_patterns([detector_of(name, one) for name, one in part.detectors.items()])
     shelf = user_shelf(os.environ)
     crowd.prepare(shelf)
@@ -591,6 +621,8 @@ def build_answers(settings: Settings, scanner: Scanner, ruleset: Ruleset) -> Ans
     if part.found == "pass":
         return Answers(scanner, ruleset)
     custom = custom_patterns([detector_of(name, one) for name, one in settings.compliance.detectors.items()])
+    from compliance.detectors.openings import Openings
+
     openings = Openings((*PATTERNS, *custom))
     return Answers(scanner, ruleset, part.found, openings.find, people_always=asks_everywhere(settings))
 

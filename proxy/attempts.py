@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -26,7 +27,6 @@ from policies.model import Decision, Veto
 from proxy.addressing import Address, Addresses
 from proxy.admission import Admission
 from proxy.answering import Answers
-from proxy.capturing import Capturing
 from proxy.counting import Counting
 from proxy.deadlines import Deadlines
 from proxy.estimates import Counts
@@ -38,6 +38,9 @@ from proxy.relay import Relay
 from proxy.session import Session, StreamSession, WholeSession
 from proxy.spending import OutOfBudget, Spending
 from proxy.tokenizing import TokenProcess
+
+if TYPE_CHECKING:
+    from proxy.capturing import Capturing
 
 _PASSED = frozenset(
     {

@@ -199,7 +199,11 @@ class Capturing:
             self._add(pending, data)
             return feed(data)
 
+        def whole(body: bytes) -> bytes:  # also an answer that came at once passes the tee
+            return Session.whole(session, body)
+
         session.feed = tee  # type: ignore[method-assign]
+        session.whole = whole  # type: ignore[method-assign]
 
     def end(self, attempt: Attempt, session: Session | None, refusal: bytes) -> None:
         """The attempt is over; `refusal`: what the engine said instead of an answer."""
@@ -208,6 +212,7 @@ class Capturing:
             return
         if session is not None:
             session.__dict__.pop("feed", None)
+            session.__dict__.pop("whole", None)
         if refusal:
             self._add(pending, refusal)
         if not attempt.recorded:  # nothing was sent

@@ -14,10 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError
 
 from compliance.rules import policy_hash
-from proxy.config_checks import check, check_files
 from proxy.config_complexity import ComplexityPart, file_hashes, missing_files
 from proxy.config_decisions import DecisionPart, RoutingPart
-from proxy.config_errors import ConfigInvalid, Location, Mistake, dotted, from_validation, line_of, parse_yaml, without
+from proxy.config_errors import ConfigInvalid, Location, Mistake, dotted, from_validation, line_of, without
 from proxy.config_experiments import ExperimentPart
 from proxy.config_parts import (
     Alerts,
@@ -217,6 +216,8 @@ def load(
     """
     text = _read(source) if isinstance(source, Path) else source
     name = str(source) if isinstance(source, Path) else name
+    from proxy.config_yaml import parse_yaml  # a worker gets its settings read and checked: it needs neither
+
     value, lines = parse_yaml(text, name)
     return build(value, environ, lines=lines, name=name, secrets=secrets, files=secrets)
 
@@ -231,6 +232,8 @@ def build(
     files: bool = False,
 ) -> Settings:
     """Settings of a parsed configuration.  What does not fit is set aside, so that the rest is checked, too."""
+    from proxy.config_checks import check, check_files
+
     lines = lines or {}
     mistakes: list[Mistake] = []
     cut: set[Location] = set()

@@ -14,8 +14,8 @@ from compliance.conflicts import conflicts
 from compliance.detectors.custom import MAX_DETECTORS, CustomError, custom_patterns
 from compliance.rules import CONTRACTS, TYPES
 from engines.kinds import KINDS, Kind, UnknownKind, kind
-from engines.transport import peer_allowed
-from proxy import config_budgets, config_redis, decision_checks, escalation_checks, experiment_checks, plugins
+from engines.peers import peer_allowed
+from proxy import config_budgets, config_redis, decision_checks, escalation_checks, experiment_checks
 from proxy.config_errors import EXAMPLES, Lines, Location, Mistake, dotted, line_of, nearest
 from proxy.config_rules import detector_of, rule_of
 from proxy.surfaces import BY_NAME
@@ -335,6 +335,8 @@ def _detectors(settings: Settings, names: _Names) -> Found:
 def _plugins(settings: Settings, names: _Names) -> Found:
     """Each is there and can be imported; it is loaded when the scanner is made."""
     parts = settings.compliance.plugins
+    if parts:
+        from proxy import plugins
     for index, name in enumerate(parts):
         path: Location = ("compliance", "plugins", index)
         if name not in plugins.names():

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engines.kinds import Kind, kind
+from proxy.config_checks import SMOKE_MODEL
 
 TIMEOUT = 0.4  # seconds an unknown port may take to say who it is
 LOCAL_KINDS = ("vllm", "llama.cpp", "ollama", "lmstudio")
 CLOUD_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
-SMOKE_MODEL = "smoke-test"
 
 # No environment proxies: a probe of this host must not travel.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

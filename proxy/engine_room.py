@@ -9,7 +9,7 @@ import msgspec
 
 from engines.managed import Launch, llamacpp
 from proxy.config import Settings
-from proxy.discovery import SMOKE_MODEL
+from proxy.config_checks import SMOKE_MODEL
 
 
 def with_managed(settings: Settings, free_port: Callable[[], int]) -> tuple[Settings, list[Launch]]:

@@ -57,9 +57,10 @@ def used(request: Request, target: Target, said: Said, most_output: int, counts:
     A cloud attempt that nobody counted is taken as a token a byte, `bounded`; a local one, which costs no money by the token,
     as a token for four bytes.
     """
+    final = final_usage(request, said)
+    if final is not None:
+        return final
     reported = said.usage
-    if reported is not None and said.usage_final:
-        return _tiered(reported, request)
     limit = most_output * request.choices
     output = None if counts.output is None else _whole(counts.output, counts.looked_at, said.text_length)
     if target.boundary == LOCAL:
@@ -75,6 +76,12 @@ def used(request: Request, target: Target, said: Said, most_output: int, counts:
         return _tiered(Usage(input=counts.prompt, output=min(output, limit), quality=kind), request)
     bound = len(request.raw) + images(request) * IMAGE_TOKENS + ADDED_TOKENS
     return _tiered(Usage(input=bound, output=min(_bytes_out(said, target), limit), quality="bounded"), request)
+
+
+def final_usage(request: Request, said: Said) -> Usage | None:
+    """The engine's word, where it is its last one."""
+    reported = said.usage
+    return _tiered(reported, request) if reported is not None and said.usage_final else None
 
 
 def _at_home(
@@ -183,7 +190,7 @@ def _bytes_out(said: Said, target: Target) -> int:
 
 def _tiered(usage: Usage, request: Request) -> Usage:
     """With the tier that was asked for, where the answer does not say which it was."""
-    if usage.tier:
+    if usage.tier or "service_tier" not in request.body:
         return usage
     asked = tier_of(request.body.get("service_tier"))
     return replace(usage, tier=asked) if asked else usage

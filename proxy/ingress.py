@@ -46,7 +46,7 @@ LINGER = 10.0
 TURN = 8
 """Requests begun in one turn of the event loop.  However many come together, streams are served between them."""
 LEAVING = 32
-"""Clients that left whose requests are ended in one turn: each is settled and recorded there."""
+"""Clients that left whose connections are closed, or whose requests are ended, in one turn."""
 TICK = 0.25
 """Granularity of the timeouts of idle connections, in seconds."""
 
@@ -220,7 +220,7 @@ class _Connection(BaseProtocol):
         self.head_only = False
         self.peer = ""
         self.deadline = math.inf  # of a head, or of idleness
-        self._messages: deque[tuple[Head, bytes | StreamReader] | None] = deque()  # None: what came is not HTTP
+        self._messages: list[tuple[Head, bytes | StreamReader] | None] = []  # None: what came is not HTTP
         self._due = 0  # bytes to the end of the request that the parser is in; -1: not known, so it gets all that comes
         self._closing = False  # nothing more is read
         self._arriving: StreamReader | None = None  # the newest request's body
@@ -287,14 +287,27 @@ class _Connection(BaseProtocol):
             headers.popall("content-length")  # another in each
             self.door.heads.learn(data, _head(message, headers))
 
+    def eof_received(self) -> bool:
+        """The client left.  Closing takes longer than hearing of it, and many may leave at once."""
+        self._closing = True
+        self.door.leave(self)
+        return True
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._parser = None
         self._closing = True
-        self.door.closed(self)
-        if self._task is not None:
-            self.door.leave(self._task)  # engines would go on for clients that left (law 9)
-            self._task = None
+        if self._task is None or self._task.done():
+            self.door.closed(self)
+        else:
+            self.door.leave(self)
+
+    def left(self) -> None:
+        """The client left, and it is this connection's turn."""
+        if self.transport is not None:
+            self.close()
+        elif self._task is not None:
+            self._task.cancel()  # engines would go on for clients that left (law 9)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -341,7 +354,7 @@ class _Connection(BaseProtocol):
                     finally:
                         self._waiter = None
                 self.deadline = math.inf
-                item = messages.popleft()
+                item = messages.pop(0)
                 if item is None:
                     _Sink(self, False, False).whole(400, _JSON, _NOT_HTTP)
                     return
@@ -363,7 +376,10 @@ class _Connection(BaseProtocol):
                     return
                 self.deadline = self._loop.time() + door.keepalive_timeout
         finally:
-            self.close()
+            if self.transport is None:
+                self.door.closed(self)  # the client left before
+            else:
+                self.close()
 
     def _consumed(self, body: bytes | StreamReader) -> None:
         """One place is free for a pipelined request."""
@@ -423,7 +439,7 @@ class Door:
         self._deadlines = Deadlines(loop, tick=TICK)
         self._connections: set[_Connection] = set()
         self._queue: deque[_Connection] = deque()  # a connection stands in it once
-        self._leaving: deque[asyncio.Task[None]] = deque()
+        self._leaving: deque[_Connection] = deque()
 
     def __call__(self) -> _Connection:
         return _Connection(self)
@@ -449,22 +465,22 @@ class Door:
         if queue:
             self.loop.call_soon(self._begin)
 
-    def leave(self, task: asyncio.Task[None]) -> None:
-        """A client left: its request is ended in one of the next turns, `LEAVING` in each."""
-        self._leaving.append(task)
+    def leave(self, connection: _Connection) -> None:
+        """A client left: what is to be done for it is done in one of the next turns, `LEAVING` in each."""
+        self._leaving.append(connection)
         if len(self._leaving) == 1:
-            self.loop.call_soon(self._end)
+            self.loop.call_soon(self._leave)
 
-    def _end(self) -> None:
+    def _leave(self) -> None:
         leaving = self._leaving
         for _ in range(min(LEAVING, len(leaving))):
-            leaving.popleft().cancel()
+            leaving.popleft().left()
         if leaving:
-            self.loop.call_soon(self._end)
+            self.loop.call_soon(self._leave)
 
     async def shutdown(self, seconds: float) -> None:
         """Close idle connections; let the others end, at most for `seconds`."""
-        tasks = set(self._leaving)
+        tasks = set()
         for connection in list(self._connections):
             if connection.idle:
                 connection.close()

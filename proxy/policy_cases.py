@@ -36,10 +36,10 @@ from proxy.config_errors import (
     from_validation,
     line_of,
     nearest,
-    parse_yaml,
 )
 from proxy.config_parts import Day
 from proxy.config_rules import clinical_tenants
+from proxy.config_yaml import parse_yaml
 from proxy.quantities import Wrong
 from proxy.surfaces import BY_NAME
 

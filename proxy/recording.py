@@ -328,28 +328,28 @@ class Recorder:
         telemetry = self._telemetry
         if not telemetry.enabled:
             return
-        request, usage, decision = exchange.request, attempt.usage, exchange.decision
-        left = attempt.target.boundary != "local" and decision is not None
+        request, usage, decision, target = exchange.request, attempt.usage, exchange.decision, attempt.target
+        left = target.boundary != "local" and decision is not None
         telemetry.observe(
-            Observation(
-                request_id=exchange.id,
-                surface=exchange.surface.name if exchange.surface else "",
-                model=self._name(request.model) if request else "",
-                target=self._route(attempt.target).metric,
-                boundary=attempt.target.boundary,
-                ending=attempt.ending,
-                error=attempt.error,
-                at=exchange.at,
-                start_us=attempt.started_us,
-                connect_us=attempt.connect_us,
-                first_us=attempt.first_us,
-                total_us=attempt.total_us,
-                input_tokens=usage.input + usage.cache_read if usage else 0,
-                output_tokens=usage.output if usage else 0,
-                cost=attempt.cost,
-                action=exchange.verdict.action if exchange.verdict else "",
-                overflow=(decision.overflow or "") if left and decision is not None else "",
-                trace=exchange.told.trace,
+            Observation(  # by place: names cost 1.5 us
+                exchange.id,
+                exchange.surface.name if exchange.surface else "",
+                self._name(request.model) if request else "",
+                self._route(target).metric,
+                target.boundary,
+                attempt.ending,
+                attempt.error,
+                exchange.at,
+                attempt.started_us,
+                attempt.connect_us,
+                attempt.first_us,
+                attempt.total_us,
+                usage.input + usage.cache_read if usage else 0,
+                usage.output if usage else 0,
+                attempt.cost,
+                exchange.verdict.action if exchange.verdict else "",
+                (decision.overflow or "") if left and decision is not None else "",
+                exchange.told.trace,
             )
         )
 

@@ -59,7 +59,7 @@ KEPT_LIMIT = 64 * 1024
 """Characters of an answer that are kept while it lasts, to count its tokens should its engine not get to say them."""
 KEPT_PIECES = 32
 """Of them they are joined: a word of its own takes ten times the memory of its letters."""
-PIECES = 32
+PIECES = 16
 """Pieces of a stream's text that are counted, kept and scanned together."""
 TRIES = 8
 """Times in a row that a likeness of a stream's events is learned and not met again, before it is learned no more."""
@@ -241,17 +241,20 @@ class StreamSession(Session):
             self._encoder = client.encoder(request, answer_id=answer_id, created=created)
         self._restoring = Restoring(client, request.model) if restore_model and client is engine else None
         self._alike: Alike | None = None
-        self._tries = TRIES if client is engine and answering is None else 0
+        self._tries = TRIES if answering is None else 0
         self._strip_usage = strip_usage
         self._held: list[bytes] = []  # pings before the first event
         self._held_bytes = 0
         self._given = False  # a byte was given out
-        self._started: set[int] = set()
-        self._finished: set[int] = set()
+        self._started = 0  # the choices that began, a bit for each: a set of its own takes as much memory as ten events
+        self._finished = 0
 
     @property
     def usage_final(self) -> bool:
-        return self.done or (bool(self._finished) and self._finished >= self._started)
+        return self.done or self._all_finished()
+
+    def _all_finished(self) -> bool:
+        return self._finished != 0 and not self._started & ~self._finished
 
     def feed(self, data: bytes) -> bytes:
         alike = self._alike
@@ -267,6 +270,8 @@ class StreamSession(Session):
                 if len(pieces) >= PIECES:
                     self._tries = TRIES
                     self._gather()
+                if self._encoder is not None:
+                    return self._translated(TextDelta(alike.choice, text))
                 return alike.before + quoted + alike.behind if alike.changed else data
         return self._feed(data)
 
@@ -288,6 +293,14 @@ class StreamSession(Session):
         if self._tries and given and len(frames) == 1 and len(events) == 1:
             self._learn(frames[0], events[0], data)
         return given
+
+    def _translated(self, event: Event) -> bytes:
+        out: list[bytes] = []
+        try:
+            self._encode(event, out)
+        except EngineError as error:
+            self.error = error
+        return b"".join(out)
 
     def _learn(self, frame: Frame, event: Event, data: bytes) -> None:
         if type(event) is TextDelta and event.text and frame.raw == data and self.error is None:
@@ -325,7 +338,7 @@ class StreamSession(Session):
         for event in events:
             if type(event) is TextDelta:  # nearly every event of a stream
                 self.committed = True
-                self._started.add(event.choice)
+                self._started |= 1 << event.choice
                 self._pieces.append(event.text)
                 if len(self._pieces) >= PIECES or len(event.text) > LONGEST:
                     self._gather()
@@ -390,7 +403,7 @@ class StreamSession(Session):
                 self._say(choice)
             case Finish(choice=choice):
                 self._say(choice)
-                self._finished.add(choice)
+                self._finished |= 1 << choice
             case Start():
                 self.committed = True
             case Opaque(what=what, carries_text=carries_text, text=text):
@@ -409,12 +422,11 @@ class StreamSession(Session):
 
     def _say(self, choice: int) -> None:
         self.committed = True
-        if choice not in self._started:
-            self._started.add(choice)
+        self._started |= 1 << choice
 
     def _finish(self) -> None:
         self.done = True
-        if not self._finished or not self._finished >= self._started:
+        if not self._all_finished():
             self.error = TruncatedAnswer("the stream was ended before its answer was finished")
 
     def _hold(self, out: list[bytes]) -> None:

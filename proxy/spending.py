@@ -17,8 +17,8 @@ from engines.rates import (
     Price,
     PriceList,
     Rate,
+    charge,
     has_rates,
-    metered,
     rates,
     tier_of,
     upper_bound,
@@ -27,7 +27,7 @@ from policies.budgets import TOKENS, USD, Hold
 from policies.scopes import UNITS
 from policies.windows import words_of
 from proxy.errors import Refusal
-from proxy.estimates import IMAGE_TOKENS, NOT_COUNTED, Counts, images, used
+from proxy.estimates import IMAGE_TOKENS, NOT_COUNTED, Counts, final_usage, images, used
 from proxy.exchange import Attempt, Exchange
 from proxy.ratelimits import ratelimit_headers
 from proxy.session import Session
@@ -40,6 +40,11 @@ MAX_RATES = 4_096
 """Prices and tiers whose rates are kept at hand."""
 _EXTRA_METERS = frozenset({"server_tools"})
 """Billed by meters that the price list does not have."""
+_OTHERWISE_BILLED = frozenset(
+    {"inference_geo", "prediction", "web_search_options", "speed", "service_tier", "modalities"}
+)
+"""Fields of a request that `_covers` looks at."""
+_OTHER_NEEDS = _EXTRA_METERS | {"audio"}
 
 
 class OutOfBudget(Exception):
@@ -100,7 +105,7 @@ class Spending:
     def _charged(self, target: Target, request: Request) -> Price | None:
         """The price that this request is charged by: the operator's default where the listed one does not cover it."""
         listed = self.price(target)
-        return listed if listed is not None and _covers(listed, request) else self._unpriced
+        return listed if listed is not None and (_plain(request) or _covers(listed, request)) else self._unpriced
 
     def price(self, target: Target) -> Price | None:
         """The price that holds today; None: unpriced."""
@@ -135,8 +140,9 @@ class Spending:
         prompt = len(request.raw if sent is None else sent.raw) + images(request) * IMAGE_TOKENS
         bound = 0
         if price is not None:
-            tier = tier_of(request.body.get("service_tier"))
-            bound = self._bound(price, prompt, most * request.choices, tier, _sounds(request))
+            plain = _plain(request)
+            tier = "" if plain else tier_of(request.body.get("service_tier"))
+            bound = self._bound(price, prompt, most * request.choices, tier, not plain and _sounds(request))
         if target.context is not None and local:
             most = min(most, target.context)
         tokens = prompt + ADDED_TOKENS + most * request.choices
@@ -168,8 +174,10 @@ class Spending:
         assert request is not None
         price = attempt.charged
         if session is not None and attempt.billable:
-            most = self._most_output(request, attempt.target, price)
-            attempt.usage = used(request, attempt.target, session, most, counts or NOT_COUNTED)
+            attempt.usage = final_usage(request, session)
+            if attempt.usage is None:
+                most = self._most_output(request, attempt.target, price)
+                attempt.usage = used(request, attempt.target, session, most, counts or NOT_COUNTED)
         if attempt.target.boundary == LOCAL:
             attempt.price = LOCAL_PRICE
         elif attempt.usage is not None and price is not None:
@@ -207,7 +215,7 @@ class Spending:
             if len(self._rates) >= MAX_RATES:
                 self._rates.clear()
             found = self._rates[key] = (*rates(price, usage.tier, usage.prompt), price)
-        return sum([tokens * each for _, tokens, each in metered(usage, found[0])]), found[1]
+        return charge(usage, found[0]), found[1]
 
     def _most_output(self, request: Request, target: Target, price: Price | None) -> int:
         if request.max_output is not None:
@@ -240,7 +248,7 @@ def _charged_already(attempts: Sequence[Attempt]) -> frozenset[str]:
 
 
 def _covers(price: Price, request: Request) -> bool:
-    """Does a listed price say what everything that this request asks for costs?"""
+    """Does a listed price say what everything that this request asks for costs?  Of a plain one every price does."""
     body = request.body
     if request.needs & _EXTRA_METERS or body.get("inference_geo") or body.get("prediction"):
         return False
@@ -249,6 +257,11 @@ def _covers(price: Price, request: Request) -> bool:
     if body.get("speed") not in (None, "standard") or not has_rates(price, tier_of(body.get("service_tier"))):
         return False
     return not _sounds(request) or price.audio is not None
+
+
+def _plain(request: Request) -> bool:
+    """Is it billed by what any price has: tokens in and out, of the standard tier?  As nearly all are."""
+    return request.needs.isdisjoint(_OTHER_NEEDS) and request.body.keys().isdisjoint(_OTHERWISE_BILLED)
 
 
 def _sounds(request: Request) -> bool:

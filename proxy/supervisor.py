@@ -23,6 +23,7 @@ from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engines.managed import Launch
@@ -35,13 +36,10 @@ from proxy.engine_room import with_managed
 from proxy.instance import METRICS_VARIABLE, metrics_directory
 from proxy.rostering import Rosters
 from proxy.routing_shelves import to_be_fitted
-from proxy.state.opening import SQLITE_FILE
-from proxy.state.orphans import settle_orphans
-from proxy.state.sqlite import SQLiteBudgets
-from proxy.vaulting import why_not_capture
-from proxy.witness import Witnesses
-from proxy.witness import build as build_witnesses
 from proxy.workers import WorkerProcess, uninterrupted
+
+if TYPE_CHECKING:
+    from proxy.witness import Witnesses
 
 log = logging.getLogger("spillway")
 
@@ -76,8 +74,11 @@ def run(
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise CannotServe(f"cannot write in the directory {directory}: {error.strerror}; {option}") from None
-    if (why := why_not_capture(settings)) is not None:
-        raise CannotServe(f"audit.captures: {why}")
+    if settings.audit.captures is not None:
+        from proxy.vaulting import why_not_capture
+
+        if (why := why_not_capture(settings)) is not None:
+            raise CannotServe(f"audit.captures: {why}")
     with _only_one(state), contextlib.ExitStack() as stack:
         _settle_orphans(settings)
         sockets = [stack.enter_context(_listen(settings)) for _ in range(settings.listen.worker_count)]
@@ -88,6 +89,10 @@ def _settle_orphans(settings: Settings) -> None:
     """Budgets of workers that were killed and are not among those that start now."""
     if not budgets_of(settings) or settings.state.store != SQLITE:
         return
+    from proxy.state.opening import SQLITE_FILE
+    from proxy.state.orphans import settle_orphans
+    from proxy.state.sqlite import SQLiteBudgets
+
     started = [f"slot-{slot}" for slot in range(settings.listen.worker_count)]
     try:
         store = SQLiteBudgets(Path(settings.state.dir) / SQLITE_FILE)
@@ -145,7 +150,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         state = Path(self._settings.state.dir)
         settings, engines = with_managed(self._settings, _free_port)
-        witnesses = build_witnesses(settings, loop)
+        witnesses = _witnesses(settings, loop)
         serve_metrics(settings, witnesses)
         handing_out = loop.create_task(witnesses.run()) if witnesses is not None else None
         rosters = Rosters(self._settings)
@@ -247,6 +252,14 @@ class _Supervisor:
                 for process in group:
                     if late and process.returncode is None:
                         process.kill()
+
+
+def _witnesses(settings: Settings, loop: asyncio.AbstractEventLoop) -> Witnesses | None:
+    if not settings.audit.witness:
+        return None
+    from proxy.witness import build  # with the client that it hands notes out by, and the verifier
+
+    return build(settings, loop)
 
 
 async def _start_engine(launch: Launch, state: Path) -> Process:

@@ -1,8 +1,8 @@
 """Spans and metrics, built from what was recorded, off the path.  Never content; never decides; never fails a request.
 
 The path only appends a finished `Exchange`'s numbers to a bounded queue.  Twice a second a thread turns them
-into Prometheus metrics, and into OpenTelemetry spans for a sample of them; errors, refusals and overflow are
-always kept.  Attribute names follow the OpenTelemetry semantic conventions for generative AI.
+into Prometheus metrics, and into OpenTelemetry spans for a sample of them (`proxy.spans`); errors, refusals and
+overflow are always kept.
 """
 
 from __future__ import annotations
@@ -10,28 +10,20 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
 
 from proxy.background import step_back
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+    from proxy.spans import Spans
 
 log = logging.getLogger("spillway")
 
@@ -132,36 +124,56 @@ class Metrics:
         self._drift[1].set(1 if alarm else 0)
 
     def count(self, batch: Sequence[Observation]) -> None:
-        """Add a batch: counters are summed first, since finding a labelled child costs more than counting."""
-        sums: dict[tuple[Counter, tuple[str, ...]], float] = {}
-
-        def add(counter: Counter, labels: tuple[str, ...], amount: float) -> None:
-            key = (counter, labels)
-            sums[key] = sums.get(key, 0) + amount
-
-        times: dict[tuple[Histogram, tuple[str, ...]], list[int]] = {}
+        """Add a batch: what is alike is summed first, since finding a labelled child costs more than counting."""
+        alike: dict[tuple[str, ...], list[Observation]] = {}
         for seen in batch:
-            if not seen.target:
-                add(self.refusals, (seen.surface, seen.error), 1)
-                continue
-            add(self.attempts, (seen.surface, seen.target, seen.boundary, seen.ending), 1)
-            add(self.actions, (seen.action,), 1)
-            times.setdefault((self.total, (seen.target, seen.ending)), []).append(seen.total_us)
-            if seen.first_us:
-                times.setdefault((self.first, (seen.target,)), []).append(seen.first_us)
-            if seen.overflow:
-                add(self.overflow, (seen.overflow,), 1)
-            if seen.input_tokens or seen.output_tokens:
-                add(self.tokens, (seen.target, "input"), seen.input_tokens)
-                add(self.tokens, (seen.target, "output"), seen.output_tokens)
-            if seen.cost:
-                add(self.cost, (seen.target,), seen.cost / 1e12)
-        for (counter, labels), amount in sums.items():
-            counter.labels(*labels).inc(amount)
-        for (histogram, labels), values in times.items():
-            observe = histogram.labels(*labels).observe
-            for value in values:
-                observe(value / 1e6)
+            key: tuple[str, ...] = (
+                (seen.surface, seen.target, seen.boundary, seen.ending, seen.action, seen.overflow)
+                if seen.target
+                else (seen.surface, seen.error)
+            )
+            found = alike.get(key)
+            if found is None:
+                alike[key] = [seen]
+            else:
+                found.append(seen)
+        for found in alike.values():
+            self._count_alike(found)
+
+    def _count_alike(self, found: Sequence[Observation]) -> None:
+        one, number = found[0], len(found)
+        if not one.target:
+            self.refusals.labels(one.surface, one.error).inc(number)
+            return
+        self.attempts.labels(one.surface, one.target, one.boundary, one.ending).inc(number)
+        self.actions.labels(one.action).inc(number)
+        observe_all(self.total.labels(one.target, one.ending), [seen.total_us for seen in found])
+        if first := [seen.first_us for seen in found if seen.first_us]:
+            observe_all(self.first.labels(one.target), first)
+        if one.overflow:
+            self.overflow.labels(one.overflow).inc(number)
+        into, out = sum([seen.input_tokens for seen in found]), sum([seen.output_tokens for seen in found])
+        if into or out:
+            self.tokens.labels(one.target, "input").inc(into)
+            self.tokens.labels(one.target, "output").inc(out)
+        if cost := sum([seen.cost for seen in found]):
+            self.cost.labels(one.target).inc(cost / 1e12)
+
+
+def observe_all(histogram: Histogram, micros: Sequence[int]) -> None:
+    """`observe` each, given in microseconds, in seconds.
+
+    By the client's own parts, one addition for a bucket: `observe` adds twice for each value, and where the values lie in a
+    file that processes share, that is 2 us of them.
+    """
+    bounds = histogram._upper_bounds
+    buckets = [0] * len(bounds)
+    for value in micros:
+        buckets[bisect_left(bounds, value / 1e6)] += 1
+    histogram._sum.inc(sum(micros) / 1e6)
+    for bucket, number in zip(histogram._buckets, buckets, strict=True):
+        if number:
+            bucket.inc(number)
 
 
 class Telemetry:
@@ -176,14 +188,11 @@ class Telemetry:
         self._waiting: deque[Observation] = deque()
         self._outcomes: deque[str] = deque()  # of second stages
         self._dropped = 0
-        self._provider: TracerProvider | None = None
+        self._spans: Spans | None = None
         if exporter is not None:
-            resource = Resource.create(
-                {"service.name": "spillway", "service.version": version, "service.instance.id": str(worker)}
-            )
-            self._provider = TracerProvider(resource=resource)
-            self._provider.add_span_processor(BatchSpanProcessor(exporter))
-            self._tracer = self._provider.get_tracer("spillway", version)
+            from proxy.spans import Spans  # with OpenTelemetry, which whoever sends no spans need not load
+
+            self._spans = Spans(exporter, version, worker)
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.enabled = metrics is not None or exporter is not None
@@ -225,8 +234,8 @@ class Telemetry:
         if self._thread is not None:
             self._stop.put(None)
             self._thread.join(5)
-        if self._provider is not None:
-            self._provider.shutdown()
+        if self._spans is not None:
+            self._spans.close()
 
     def _run(self) -> None:
         step_back()
@@ -244,10 +253,10 @@ class Telemetry:
             batch = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
             if self._metrics is not None:
                 self._metrics.count(batch)
-            if self._provider is not None:
+            if self._spans is not None:
                 for seen in batch:
                     if self._sampled(seen):
-                        self._span(seen)
+                        self._spans.add(seen)
         while self._outcomes and self._metrics is not None:
             self._metrics.second_stage(self._outcomes.popleft())
         if self._dropped and self._metrics is not None:
@@ -258,60 +267,3 @@ class Telemetry:
         self._count += 1
         always = seen.ending != "completed" or bool(seen.overflow)
         return always or (self._every > 0 and self._count % self._every == 0)
-
-    def _span(self, seen: Observation) -> None:
-        operation = seen.surface.partition(".")[2] or seen.surface
-        start = (seen.at + seen.start_us) * 1000
-        span = self._tracer.start_span(
-            f"{operation} {seen.model}",
-            context=parent_context(seen.trace),
-            kind=SpanKind.CLIENT if seen.target else SpanKind.SERVER,
-            start_time=start,
-            attributes=attributes(seen, operation),
-        )
-        if seen.error:
-            span.set_status(Status(StatusCode.ERROR, seen.error))
-        if seen.first_us:
-            span.add_event("first event", timestamp=(seen.at + seen.first_us) * 1000)
-        span.end(end_time=(seen.at + seen.total_us) * 1000)
-
-
-def attributes(seen: Observation, operation: str) -> dict[str, Any]:
-    """A span's attributes: every one is a name or a number from this allow-list."""
-    engine, _, model = seen.target.partition("/")
-    row: dict[str, Any] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.request.model": seen.model,
-        "spillway.request_id": seen.request_id,
-        "spillway.ending": seen.ending,
-        "spillway.action": seen.action,
-    }
-    if seen.target:
-        row |= {
-            "gen_ai.provider.name": engine,
-            "gen_ai.response.model": model,
-            "gen_ai.usage.input_tokens": seen.input_tokens,
-            "gen_ai.usage.output_tokens": seen.output_tokens,
-            "spillway.boundary": seen.boundary,
-            "spillway.connect_us": seen.connect_us,
-            "spillway.cost_picodollars": seen.cost,
-        }
-    if seen.overflow:
-        row["spillway.overflow"] = seen.overflow
-    if seen.error:
-        row["error.type"] = seen.error
-    return row
-
-
-def parent_context(traceparent: str) -> Any:
-    """The OpenTelemetry context of a W3C `traceparent` (Trace Context, section 3.2), or None."""
-    parts = traceparent.split("-")
-    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
-        return None
-    try:
-        context = SpanContext(
-            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3][:2], 16))
-        )
-    except ValueError:
-        return None
-    return set_span_in_context(NonRecordingSpan(context)) if context.is_valid else None

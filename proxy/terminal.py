@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +67,8 @@ def located(config: Path | None, state_dir: Path | None) -> Settings:
 @contextlib.contextmanager
 def database(path: Path) -> Iterator[None]:
     """What a file that is no database, or may not be written, does to a command: one line."""
+    import sqlite3  # serving needs none of this
+
     try:
         yield
     except (sqlite3.Error, OSError) as error:

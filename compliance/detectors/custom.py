@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import hyperscan
-import re2
 from msgspec import Struct
 
 from compliance.detectors import checksums
 from compliance.detectors import checksums_national as national
-from compliance.detectors.automaton import Automaton, Pattern, TooMany, options
 from compliance.detectors.checksums import alnum, digits
 from compliance.identifiers import NAMES
+
+if TYPE_CHECKING:
+    from compliance.detectors.automaton import Pattern
 
 MAX_DETECTORS = 64
 MAX_PATTERN = 1_000
@@ -113,6 +114,8 @@ def custom_patterns(detectors: Sequence[Detector]) -> tuple[Pattern, ...]:
 
 
 def _made(detector: Detector) -> list[Pattern]:
+    from compliance.detectors.automaton import Pattern  # with the libraries below: most configurations have no detector
+
     _check_pattern(detector)
     check = None
     if detector.checksum is not None:
@@ -134,6 +137,10 @@ def _made(detector: Detector) -> list[Pattern]:
 
 
 def _check_pattern(detector: Detector) -> None:
+    import re2
+
+    from compliance.detectors.automaton import options
+
     pattern = detector.pattern
     if not pattern.isascii() or not 1 <= len(pattern) <= MAX_PATTERN:
         raise CustomError(detector.name, "pattern", f"is 1 to {MAX_PATTERN} ASCII characters (`\\x..` for other bytes)")
@@ -152,6 +159,11 @@ def _literal(byte: int) -> str:
 
 
 def _prove(detector: Detector, patterns: Sequence[Pattern]) -> None:
+    import hyperscan
+    import re2
+
+    from compliance.detectors.automaton import Automaton, TooMany
+
     if not detector.matches:
         raise CustomError(detector.name, "matches", "needs at least one example")
     try:

@@ -42,8 +42,8 @@ def _digits() -> str:
     """The decimal digits of all scripts of the first plane.  A block of ten starts at a code ending in 0 or 6."""
     return "".join(
         f"{chr(code)}-{chr(code + 9)}"
-        for code in range(0x660, 0xAC00)
-        if code % 16 in (0, 6) and unicodedata.decimal(chr(code), None) == 0
+        for code in sorted((*range(0x660, 0xAC00, 16), *range(0x666, 0xAC00, 16)))
+        if unicodedata.decimal(chr(code), None) == 0
     )
 
 

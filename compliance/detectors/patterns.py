@@ -40,7 +40,7 @@ class Patterns(Automaton):
     def __init__(
         self, patterns: Sequence[Pattern] = PATTERNS, custom: Sequence[Pattern] = (), shelf: Shelf | None = None
     ) -> None:
-        super().__init__((*patterns, *custom, *(_HEADERS if patterns is PATTERNS else ())), shelf)
+        super().__init__((*patterns, *custom, *(_HEADERS if patterns is PATTERNS else ())), shelf, at_once=False)
 
     def find(self, text: str, *, most: int = MAX_SPANS, data: bytes | None = None) -> list[Span]:
         """Every identifier of `text`, in order, those in the columns of tables with them."""

@@ -197,12 +197,25 @@ class _Batch:
         self._requests: list[tuple[str, str, int, str]] = []
         self._refusals: list[tuple[Any, ...]] = []
         self._corrections: list[tuple[Any, ...]] = []
-        self._decided: dict[tuple[str, int], tuple[Decision, Facts]] = {}
+        self._decided: dict[tuple[str, int], Decision] = {}
         self._taken: list[tuple[str, str, int]] = []
         self._failed_at_home: set[str] = set()
         self._trials: list[Any] = []
 
     def add(self, record: Any) -> None:
+        kind = type(record)
+        if kind is Decision:
+            self._decided[record.request, record.attempt] = record
+        elif kind is Outcome:
+            self._end(record)
+        elif kind is Refused:
+            self._refusals.append((record.at, self._origin, record.seq, record.request, record.code, record.action))
+        else:
+            self._add_other(record)
+            return
+        self._requests.append((record.request, self._origin, record.seq, record.kind))
+
+    def _add_other(self, record: Any) -> None:
         if isinstance(record, Correction):
             self._corrections.append(
                 (
@@ -217,17 +230,8 @@ class _Batch:
                     record.cause,
                 )
             )
-        if not isinstance(record, (Decision, Outcome, Refused)):
-            if isinstance(record, trials.RECORDS):
-                self._trials.append(record)
-            return
-        self._requests.append((record.request, self._origin, record.seq, record.kind))
-        if isinstance(record, Decision):
-            self._decided[record.request, record.attempt] = record, facts_of(record)
-        elif isinstance(record, Outcome):
-            self._end(record)
-        else:
-            self._refusals.append((record.at, self._origin, record.seq, record.request, record.code, record.action))
+        elif isinstance(record, trials.RECORDS):
+            self._trials.append(record)
 
     def write(self) -> None:
         try:
@@ -237,7 +241,7 @@ class _Batch:
         self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", self._requests)
         self._db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", self._refusals)
         self._db.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
-        self._db.executemany(KEEP, [kept(self._origin, *waiting) for waiting in self._decided.values()])
+        self._db.executemany(KEEP, [kept(self._origin, waiting) for waiting in self._decided.values()])
         self._db.executemany("DELETE FROM decided WHERE origin = ? AND request = ? AND attempt = ?", self._taken)
         if self._trials:
             trials.put(self._db, self._origin, self._trials)
@@ -254,7 +258,7 @@ class _Batch:
     def _facts(self, end: Outcome) -> Facts:
         found = self._decided.pop((end.request, end.attempt), None)
         if found is not None:
-            return found[1]
+            return facts_of(found)
         key = (self._origin, end.request, end.attempt)
         row = self._db.execute(TAKE, key).fetchone()
         if row is None:

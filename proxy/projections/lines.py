@@ -78,23 +78,24 @@ TAKE = f"SELECT {', '.join(FACTS)} FROM decided WHERE origin = ? AND request = ?
 
 def facts_of(decision: Decision) -> Facts:
     """What a decision says of its line.  Of findings their number, of what is local no overflow."""
-    return Facts(
-        user=decision.actor,
-        tags="\n".join(decision.tags),
-        request_class=decision.request_class,
-        surface=decision.surface,
-        stream=int(decision.stream),
-        route=decision.routing,
-        overflow=decision.overflow if decision.boundary != LOCAL else "",
-        action=decision.action,
-        found=len({finding.partition(":")[0] for finding in decision.findings}),
-        redacted=len(decision.redacted),
+    findings = decision.findings
+    return Facts(  # by place: one is made for every attempt
+        decision.actor,
+        "\n".join(decision.tags),
+        decision.request_class,
+        decision.surface,
+        1 if decision.stream else 0,
+        decision.routing,
+        decision.overflow if decision.boundary != LOCAL else "",
+        decision.action,
+        len({finding.partition(":")[0] for finding in findings}) if findings else 0,
+        len(decision.redacted),
     )
 
 
-def kept(origin: str, decision: Decision, facts: Facts) -> tuple[Any, ...]:
+def kept(origin: str, decision: Decision) -> tuple[Any, ...]:
     """A row of decisions whose outcome has not come yet."""
-    return (origin, decision.request, decision.attempt, *_facts(facts))
+    return (origin, decision.request, decision.attempt, *_facts(facts_of(decision)))
 
 
 def line(origin: str, end: Outcome, facts: Facts, overflow: str) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ after a crash, as money is by the record's `hold`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from compliance.records import Outcome
@@ -48,24 +49,31 @@ def tokens_of(usage: Any) -> int:
 def charges(record: Outcome) -> Iterator[tuple[Account, int]]:
     """What one attempt cost each of its accounts, in the account's unit."""
     for label in record.scopes:
-        name, _, rest = label.partition("|")
-        window, _, held = rest.partition("|")
-        unit = unit_of(name)
+        account, unit, held = _read(label)
         if unit == USD:
             amount = record.cost
         elif unit == TOKENS:
             amount = int(held or 0) if record.ending == "interrupted" else tokens_of(record)
         else:
             amount = 1
-        yield (name, window), amount
+        yield account, amount
+
+
+@lru_cache(4096)
+def _read(label: str) -> tuple[Account, int, str]:
+    """(account, its unit, HELD): the same few labels come again and again."""
+    name, _, rest = label.partition("|")
+    window, _, held = rest.partition("|")
+    return (name, window), unit_of(name), held
 
 
 def spent_by(records: Iterable[Any], after: int = -1) -> dict[Account, int]:
     """What the outcomes among these records cost each account; those up to `after` were counted before."""
     spent: dict[Account, int] = {}
     for record in records:
-        if isinstance(record, Outcome) and record.seq > after:
-            add(spent, charges(record))
+        if type(record) is Outcome and record.seq > after:
+            for account, amount in charges(record):
+                spent[account] = spent.get(account, 0) + amount
     return spent
 
 

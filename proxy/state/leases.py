@@ -393,7 +393,7 @@ class Leases:
 
     def on_durable(self, records: list[Any]) -> None:
         """From the journal's thread: what these records cost will be settled with the next batch."""
-        outcomes = [record for record in records if isinstance(record, Outcome) and record.scopes]
+        outcomes = [record for record in records if type(record) is Outcome and record.scopes]
         self._clerk.spent(spent_by(outcomes), records[-1].seq, [(one.request, one.attempt) for one in outcomes])
 
     def close(self) -> None:

@@ -69,4 +69,4 @@ def test_only_the_door_speaks_aiohttp() -> None:
         for path in tracked("*.py")
         if re.search(r"^\s*(import|from) aiohttp", path.read_text(), re.MULTILINE)
     }
-    assert speakers == {"proxy/ingress.py"}
+    assert speakers == {"proxy/aiohttp_parts.py"}

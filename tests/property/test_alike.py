@@ -68,6 +68,9 @@ ANTHROPIC = (
 )  # fmt: skip
 
 
+HOW: tuple[dict[str, bool], ...] = ({}, {"restore": True}, {"translate": True})
+
+
 def filled(form: bytes, text: bytes) -> bytes:
     return form.replace(b"%b", text)
 
@@ -110,10 +113,15 @@ def _cut(event: bytes, after: bytes, at: int) -> list[bytes]:
     )
 
 
-def session_of(dialect: Dialect, *, restore: bool, alike: bool) -> StreamSession:
+def session_of(
+    dialect: Dialect, *, restore: bool = False, translate: bool = False, alike: bool = True
+) -> StreamSession:
     body = {"model": "mine", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    client = dialect
+    if translate:
+        client = openai.DIALECT if dialect is anthropic.DIALECT else anthropic.DIALECT
     session = StreamSession(
-        dialect.parse(Operation.CHAT, json.dumps(body).encode(), {}), dialect, dialect, answer_id="1", created=1, restore_model=restore,
+        client.parse(Operation.CHAT, json.dumps(body).encode(), {}), client, dialect, answer_id="1", created=1, restore_model=restore,
         strip_usage=True, scan=AnswerScanner(SCANNER),
     )  # fmt: skip
     session.kept = []
@@ -137,38 +145,37 @@ def said(session: StreamSession, pieces: Iterable[bytes]) -> list[Any]:
 
 @pytest.mark.parametrize("name", DIALECTS)
 @settings(max_examples=6 * settings.default.max_examples)
-@given(data=st.data(), restore=st.booleans())
+@given(data=st.data(), how=st.sampled_from(HOW))
 def test_law_07_no_event_is_read_otherwise_for_being_like_the_one_before(
-    name: str, data: st.DataObject, restore: bool
+    name: str, data: st.DataObject, how: dict[str, bool]
 ) -> None:
     pieces = data.draw(pieces_of(OPENAI if name == "openai" else ANTHROPIC))
     dialect = DIALECTS[name]
-    quick, slow = session_of(dialect, restore=restore, alike=True), session_of(dialect, restore=restore, alike=False)
-    assert said(quick, pieces) == said(slow, pieces)
+    assert said(session_of(dialect, **how), pieces) == said(session_of(dialect, **how, alike=False), pieces)
 
 
 @pytest.mark.parametrize(
     ("name", "form"), [(n, f) for n, forms in (("openai", OPENAI), ("anthropic", ANTHROPIC)) for f in forms]
 )
-@pytest.mark.parametrize("restore", [True, False])
+@pytest.mark.parametrize("how", HOW, ids=str)
 @pytest.mark.parametrize("first", [b" first", b"mine", b"m"])
-def test_every_form_with_every_text_after_a_plain_one(name: str, form: bytes, restore: bool, first: bytes) -> None:
+def test_every_form_with_every_text_after_a_plain_one(
+    name: str, form: bytes, how: dict[str, bool], first: bytes
+) -> None:
     """What is learned from one event is put to each hostile one next."""
     dialect = DIALECTS[name]
     for text in [json.dumps(word).encode()[1:-1] for word in WORDS] + list(RAW):
         pieces = [filled(form, word) for word in (b" begin", first, text, b" after")]
-        quick = said(session_of(dialect, restore=restore, alike=True), pieces)
-        assert quick == said(session_of(dialect, restore=restore, alike=False), pieces), text
+        quick = said(session_of(dialect, **how), pieces)
+        assert quick == said(session_of(dialect, **how, alike=False), pieces), text
 
 
-@pytest.mark.parametrize("restore", [True, False])
+@pytest.mark.parametrize("how", HOW, ids=str)
 @pytest.mark.parametrize("recorded", [LLAMACPP, VLLM, VLLM_CONTINUOUS_USAGE, OPENAI_TOOLS, ANTHROPIC_TOOLS])
-def test_recorded_streams_event_by_event(recorded: bytes, restore: bool) -> None:
+def test_recorded_streams_event_by_event(recorded: bytes, how: dict[str, bool]) -> None:
     dialect = anthropic.DIALECT if recorded is ANTHROPIC_TOOLS else openai.DIALECT
     pieces = [event + b"\n\n" for event in recorded.split(b"\n\n") if event]
-    assert said(session_of(dialect, restore=restore, alike=True), pieces) == said(
-        session_of(dialect, restore=restore, alike=False), pieces
-    )
+    assert said(session_of(dialect, **how), pieces) == said(session_of(dialect, **how, alike=False), pieces)
 
 
 class _Counting:
@@ -184,19 +191,22 @@ class _Counting:
 
 
 @pytest.mark.parametrize(("name", "form"), [("openai", OPENAI[0]), ("openai", OPENAI[1]), ("anthropic", ANTHROPIC[0])])
-@pytest.mark.parametrize("restore", [True, False])
-def test_alike_events_are_decoded_by_their_text_alone(name: str, form: bytes, restore: bool) -> None:
-    session = session_of(DIALECTS[name], restore=restore, alike=True)
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_alike_events_are_decoded_by_their_text_alone(name: str, form: bytes, how: dict[str, bool]) -> None:
+    session = session_of(DIALECTS[name], **how)
     counting = session._decoder = _Counting(session)
     pieces = [filled(form, b" word%d" % number) for number in range(100)]
     out = b"".join([session.feed(piece) for piece in pieces])
     assert counting.frames <= 3 and session.text_length == sum(len(f" word{number}") for number in range(100))
-    named = b'"mine"' if restore and name == "openai" else b'"m"'
-    assert out == b"".join(pieces).replace(b'"m"', named)
+    if how.get("translate"):
+        assert out.count(b" word") == len(pieces)
+    else:
+        named = b'"mine"' if how.get("restore") and name == "openai" else b'"m"'
+        assert out == b"".join(pieces).replace(b'"m"', named)
 
 
 def test_what_never_comes_again_is_not_learned_for_ever() -> None:
-    session = session_of(openai.DIALECT, restore=False, alike=True)
+    session = session_of(openai.DIALECT)
     form = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":" water"}}],"obfuscation":"%d"}\n\n'
     for number in range(50):
         session.feed(form % number)

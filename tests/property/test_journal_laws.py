@@ -66,6 +66,80 @@ async def test_law_02_durable_means_that_the_sync_has_returned(tmp_path: Path) -
     journal.close()
 
 
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.booleans()), min_size=1, max_size=24))
+def test_law_10_who_waits_is_not_kept_waiting_for_company_that_does_not_come(
+    tmp_path_factory: pytest.TempPathFactory, clients: list[tuple[int, int, bool]]
+) -> None:
+    """No group is written for its age here: only since somebody waits, and the event loop for nothing else."""
+
+    async def client(journal: Journal, rounds: int, turns: int, leaves: bool) -> None:
+        for number in range(rounds):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            waiting = asyncio.ensure_future(journal.wait_durable(journal.append(record(number))))
+            if leaves and number % 2:
+                await asyncio.sleep(0)
+                waiting.cancel()
+                continue
+            async with asyncio.timeout(20):
+                await waiting
+
+    async def serve() -> None:
+        journal = Journal.open(
+            tmp_path_factory.mktemp("log"), origin="test/slot-0", key=KEY, group_window=3600.0, sync=lambda _: None
+        )
+        journal.bind(asyncio.get_running_loop())
+        await asyncio.gather(*(client(journal, *one) for one in clients))
+        journal.close()
+
+    asyncio.run(serve())
+
+
+async def test_law_10_those_who_wait_on_a_busy_loop_share_a_write(tmp_path: Path) -> None:
+    syncs = []
+    journal = Journal.open(
+        tmp_path / "log", origin="test/slot-0", key=KEY, group_window=3600.0, group_records=10_000, sync=syncs.append
+    )
+    journal.bind(asyncio.get_running_loop())
+
+    async def client(turn: int) -> None:
+        for _ in range(turn):  # each comes in a later turn of the loop
+            await asyncio.sleep(0)
+        await journal.wait_durable(journal.append(record(turn)))
+
+    def busy(turns: int) -> None:
+        time.sleep(0.0005)
+        if turns:
+            loop.call_soon(busy, turns - 1)
+
+    loop = asyncio.get_running_loop()
+    await journal.wait_durable(journal.append(record(0)))
+    clients = [loop.create_task(client(turn)) for turn in range(64)]
+    loop.call_soon(busy, 80)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*clients)
+    assert len(syncs) < 32
+    journal.close()
+
+
+async def test_law_02_what_became_durable_while_it_was_asked_for_is_not_waited_for(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "log", origin="test/slot-0", key=KEY, group_window=0.0)
+    loop = asyncio.get_running_loop()
+
+    class Late:
+        """The writer is through just after the waiter looked."""
+
+        def create_future(self) -> asyncio.Future[None]:
+            while journal.durable_seq < 0:
+                time.sleep(0.001)
+            return loop.create_future()
+
+    journal.bind(Late())  # type: ignore[arg-type]
+    async with asyncio.timeout(20):
+        await journal.wait_durable(journal.append(record(1)))
+    journal.close()
+
+
 async def test_law_02_a_log_that_cannot_be_written_says_so_and_keeps_what_was_promised(tmp_path: Path) -> None:
     full = False
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from growth import linear
 
+from compliance.detectors.automaton import Automaton
 from compliance.detectors.patterns import MAX_SPANS, Patterns, TooMany
 from compliance.detectors.patterns import PATTERNS as SHAPES
 from compliance.identifiers import FAMILY, IDENTIFIERS
@@ -261,3 +262,12 @@ def test_every_kind_that_is_found_is_in_the_table() -> None:
     assert kinds <= FAMILY.keys()
     assert FAMILY.keys() - kinds == {"name", "place"}  # found by other detectors
     assert len({kind.name for kind in IDENTIFIERS}) == len(IDENTIFIERS)
+
+
+def test_every_shape_compiles_though_most_are_compiled_when_they_are_met() -> None:
+    patterns, at_once = Patterns(), Automaton(SHAPES)
+    waiting = list(patterns._located)
+    text = "card 4111 1111 1111 1111"
+    assert patterns.find(text) == at_once.find(text) and patterns.find(text)
+    met = [index for index, search in enumerate(waiting) if patterns._located[index] is not search]
+    assert 0 < len(met) < 20

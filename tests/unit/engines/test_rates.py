@@ -17,8 +17,10 @@ from engines.rates import (
     Price,
     PriceList,
     Rate,
+    charge,
     cost,
     has_rates,
+    metered,
     per_million,
     priced,
     read_list,
@@ -256,3 +258,16 @@ def test_the_shipped_list_says_what_the_communitys_list_of_july_2026_says() -> N
         if row.get("max_output_tokens") and row.get("mode") == "chat":
             assert mine.max_output == row["max_output_tokens"], name
     assert compared > 400
+
+
+TOKENS = st.sampled_from([0, 0, 1, 7, METER_LIMIT - 1, METER_LIMIT, METER_LIMIT + 1, -1, 1 << 70])
+EACH = st.integers(0, 10**8)
+MAYBE = st.none() | EACH
+
+
+@given(
+    st.builds(Usage, TOKENS, TOKENS, TOKENS, TOKENS, TOKENS, audio_input=TOKENS, audio_output=TOKENS),
+    st.builds(Rate, EACH, EACH, MAYBE, MAYBE, MAYBE, MAYBE, MAYBE),
+)
+def test_a_charge_is_the_sum_of_its_meters(usage: Usage, rate: Rate) -> None:
+    assert charge(usage, rate) == sum(tokens * each for _, tokens, each in metered(usage, rate))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from proxy.telemetry import BACKLOG, Metrics, Observation, Telemetry, parent_context
+from proxy.spans import parent_context
+from proxy.telemetry import BACKLOG, Metrics, Observation, Telemetry, observe_all
 
 
 def observation(**given: Any) -> Observation:
@@ -80,3 +81,18 @@ def test_law_11_a_broken_traceparent_is_no_parent_and_no_error() -> None:
     for text in ("", "x", "00-zz-yy-01", f"00-{'0' * 32}-{'0' * 16}-01", "00-" + "a" * 32 + "-" + "b" * 16 + "-zz"):
         assert parent_context(text) is None
     gather(observation(trace="garbage"))
+
+
+def test_many_values_at_once_are_what_they_are_one_by_one() -> None:
+    micros = [0, 1, 4_999, 5_000, 5_001, 70_000, 300_000_000, 300_000_001, 10**12]
+    texts = []
+    for number in range(2):
+        registry = CollectorRegistry()
+        histogram = Histogram("x", "x", ["y"], buckets=(0.005, 0.01, 300), registry=registry).labels("z")
+        if number:
+            observe_all(histogram, micros)
+        else:
+            for value in micros:
+                histogram.observe(value / 1e6)
+        texts.append([line for line in generate_latest(registry).decode().splitlines() if "created" not in line])
+    assert texts[0] == texts[1] and 'x_bucket{le="+Inf",y="z"} 9.0' in texts[0]
