@@ -55,6 +55,8 @@ request has its part; who waits is delayed by it only while the event loop has o
 GROUP_RECORDS = 256
 IDLE_TURN = 0.0001
 """Seconds: an event loop whose turn was shorter had nothing to do."""
+RESUMED = 16
+"""Waiters that go on in one turn of the event loop: each has a request to send, and a whole group is a turn of 5 ms."""
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT = 60.0
 LAG = 1.0
@@ -272,7 +274,7 @@ class Journal:
                 return True
             self._waiting += 1
             if 2 * self._waiting >= self._crowd:  # half of them: while theirs are written, the others are served
-                self._crowd += (self._crowd >> 2) or 1
+                self._crowd += (self._crowd >> 2) or 1  # until the loop has nothing to do, more could have come
                 self._ask()
             elif not self._looking:
                 self._looking, self._turned = True, 0.0
@@ -498,9 +500,11 @@ def _keep(path: Path, text: str) -> None:
 
 
 def _resolve(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
+    for waiter in waiters[:RESUMED]:
         if not waiter.done():
             waiter.set_result(None)
+    if len(waiters) > RESUMED:
+        waiters[0].get_loop().call_soon(_resolve, waiters[RESUMED:])
 
 
 def _reject(waiters: list[asyncio.Future[None]], reason: str) -> None:

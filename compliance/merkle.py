@@ -39,15 +39,10 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf's hash; amortised O(1)."""
-        carry = self.size
-        while carry & 1:
-            leaf = node_hash(self.hashes.pop(), leaf)
-            carry >>= 1
-        self.hashes.append(leaf)
-        self.size += 1
+        self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> None:
-        """Add leaf hashes in their order."""
+        """Add leaf hashes in their order; the calls are spared that `append` and `node_hash` would cost each."""
         hashes, size = self.hashes, self.size
         for leaf in leaves:
             carry = size
@@ -119,8 +114,7 @@ class Tree:
 def root(leaves: Sequence[bytes]) -> bytes:
     """The root over leaf hashes."""
     frontier = Frontier()
-    for leaf in leaves:
-        frontier.append(leaf)
+    frontier.extend(leaves)
     return frontier.root()
 
 

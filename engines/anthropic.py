@@ -121,7 +121,7 @@ class Anthropic:
             return raw  # no other event names the model
         try:
             return replace(raw, path, msgspec.json.encode(model))
-        except KeyError:
+        except (KeyError, ValueError):  # no name, or a key that is no text: decoders do not look at those they skip
             return raw
 
 

@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         else:
             if self._done:
                 self._return()
-                if first and not self.closed and parser.get_status_code() == 200 and length_of(data) == len(data):
+                if first and not self.closed and length_of(data) == len(data) and data[8:12] == b" 200":
                     self._learn(data)
             elif self._silent > MAX_HEAD:
                 self._fail(MalformedAnswer("the engine's answer has too many bytes that are not its body"))

@@ -122,7 +122,7 @@ class OpenAI:
     def restore_model(self, raw: bytes, model: str) -> bytes:
         try:
             return replace(raw, ("model",), msgspec.json.encode(model))
-        except KeyError:
+        except (KeyError, ValueError):  # no name, or a key that is no text: decoders do not look at those they skip
             return raw
 
 

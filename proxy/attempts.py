@@ -38,10 +38,13 @@ from proxy.relay import Relay
 from proxy.session import Session, StreamSession, WholeSession
 from proxy.spending import OutOfBudget, Spending
 from proxy.tokenizing import TokenProcess
+from proxy.turns import Turns
 
 if TYPE_CHECKING:
     from proxy.capturing import Capturing
 
+ENDS = 32
+"""Streams that are settled and recorded in one turn of the event loop, however many end at once."""
 _PASSED = frozenset(
     {
         b"content-type", b"x-request-id", b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry",
@@ -109,6 +112,7 @@ class Attempts:
         self._fleet = fleet
         self._admission = admission
         self._deadlines = deadlines
+        self._ends = Turns(loop, ENDS)
         self._recorder = recorder
         self._spending = spending
         self._addresses = addresses
@@ -228,9 +232,12 @@ class Attempts:
                 request, exchange.inbound.head.query, exchange.told.trace, plain=redaction is not None
             )
             connection.request(b"POST", path, headers, body, relay, reusable=address.reusable or not request.stream)
-            await relay.finished
-            error = relay.error
-            attempt.ending = "completed" if error is None else "failed"
+            try:
+                await relay.finished
+            finally:  # a client that leaves now had all that there was
+                if relay.over:
+                    error = relay.error
+                    attempt.ending = "completed" if error is None else "failed"
         except EngineError as failed:
             error = failed
             attempt.ending = "failed"
@@ -357,7 +364,7 @@ class Attempts:
                 return kind + _STREAM_HEAD + answer_head(exchange, attempt.target)
             return (passed(tuple(headers)) if same else _JSON_TYPE) + answer_head(exchange, attempt.target)
 
-        relay = Relay(session, exchange.sink, connection, self._deadlines, address.timeouts, head_for, self._loop, now)
+        relay = Relay(session, exchange.sink, connection, self._deadlines, address.timeouts, head_for, self._loop, now, self._ends)
         exchange.sink.on_resume = relay.resume
         return relay
 

@@ -34,6 +34,7 @@ from proxy.encodings import decode_body
 from proxy.errors import Refusal
 from proxy.exchange import Header
 from proxy.heads import Head
+from proxy.turns import Turns
 
 Serve = Callable[["HttpInbound", "_Sink"], Awaitable[None]]
 
@@ -93,11 +94,13 @@ class _Sink:
 
     def write(self, data: bytes) -> bool:
         protocol = self._protocol
-        if data and protocol.transport is not None:
-            framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
-            self.bytes_out += len(framed)
-            protocol.transport.write(framed)
-        return protocol.writing_paused
+        transport = protocol.transport
+        if data and transport is not None:
+            if self._chunked:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+            self.bytes_out += len(data)
+            transport.write(data)
+        return protocol.clogged
 
     def finish(self) -> None:
         if not self.finished:
@@ -126,7 +129,7 @@ class _Sink:
         if protocol.transport is not None:
             self.bytes_out += len(data)
             protocol.transport.write(data)
-        return protocol.writing_paused
+        return protocol.clogged
 
 
 class HttpInbound:
@@ -203,6 +206,7 @@ class _Connection(BaseProtocol):
         "_queued",
         "_task",
         "_waiter",
+        "clogged",
         "deadline",
         "door",
         "head_only",
@@ -227,6 +231,7 @@ class _Connection(BaseProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._queued = False  # in the door's queue for a turn
         self._task: asyncio.Task[None] | None = None
+        self.clogged = False  # the client does not read; `writing_paused` says it too, by a call at every event
 
     # --- the transport's callbacks ----------------------------------------------------------------------
 
@@ -290,7 +295,7 @@ class _Connection(BaseProtocol):
     def eof_received(self) -> bool:
         """The client left.  Closing takes longer than hearing of it, and many may leave at once."""
         self._closing = True
-        self.door.leave(self)
+        self.door.leaving.add(self.left)
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -300,7 +305,7 @@ class _Connection(BaseProtocol):
         if self._task is None or self._task.done():
             self.door.closed(self)
         else:
-            self.door.leave(self)
+            self.door.leaving.add(self.left)
 
     def left(self) -> None:
         """The client left, and it is this connection's turn."""
@@ -309,8 +314,13 @@ class _Connection(BaseProtocol):
         elif self._task is not None:
             self._task.cancel()  # engines would go on for clients that left (law 9)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.clogged = True
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.clogged = False
         if self.sink is not None and self.sink.on_resume is not None:
             self.sink.on_resume()
 
@@ -345,7 +355,7 @@ class _Connection(BaseProtocol):
         door, messages = self.door, self._messages
         try:
             while True:
-                if not messages:
+                while not messages:  # again where what a turn was given for was answered in the turn before
                     if self._closing:
                         return
                     self._waiter = self._loop.create_future()
@@ -439,7 +449,7 @@ class Door:
         self._deadlines = Deadlines(loop, tick=TICK)
         self._connections: set[_Connection] = set()
         self._queue: deque[_Connection] = deque()  # a connection stands in it once
-        self._leaving: deque[_Connection] = deque()
+        self.leaving = Turns(loop, LEAVING)
 
     def __call__(self) -> _Connection:
         return _Connection(self)
@@ -464,19 +474,6 @@ class Door:
             queue.popleft().begin()
         if queue:
             self.loop.call_soon(self._begin)
-
-    def leave(self, connection: _Connection) -> None:
-        """A client left: what is to be done for it is done in one of the next turns, `LEAVING` in each."""
-        self._leaving.append(connection)
-        if len(self._leaving) == 1:
-            self.loop.call_soon(self._leave)
-
-    def _leave(self) -> None:
-        leaving = self._leaving
-        for _ in range(min(LEAVING, len(leaving))):
-            leaving.popleft().left()
-        if leaving:
-            self.loop.call_soon(self._leave)
 
     async def shutdown(self, seconds: float) -> None:
         """Close idle connections; let the others end, at most for `seconds`."""

@@ -20,6 +20,7 @@ from proxy.deadlines import Deadlines
 from proxy.errors import failure_info
 from proxy.exchange import ClientSink, Header
 from proxy.session import Session, refused
+from proxy.turns import Turns
 
 ERROR_BODY_LIMIT = 1024 * 1024
 IDLE_LOOKS = 4
@@ -36,14 +37,14 @@ class Relay(Receiver):
     """One attempt's way from the engine to the client."""
 
     __slots__ = (
-        "_connection", "_deadlines", "_drained", "_head_for", "_heard", "_last_heard", "_loop", "_over", "_paused", "_refusal", "_session",
-        "_sink", "_timeouts", "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "refusal_body",
+        "_connection", "_deadlines", "_drained", "_ends", "_head_for", "_heard", "_last_heard", "_loop", "_paused", "_refusal", "_session",
+        "_sink", "_timeouts", "_total_at", "bytes_in", "deadline", "error", "finished", "first_at", "headers", "over", "refusal_body",
         "status",
     )  # fmt: skip
 
     def __init__(
         self, session: Session, sink: ClientSink, connection: Connection, deadlines: Deadlines, timeouts: Timeouts, head_for: HeadFor,
-        loop: asyncio.AbstractEventLoop, now: float,
+        loop: asyncio.AbstractEventLoop, now: float, ends: Turns,
     ) -> None:  # fmt: skip
         self._session = session
         self._sink = sink
@@ -52,10 +53,11 @@ class Relay(Receiver):
         self._timeouts = timeouts
         self._head_for = head_for
         self._loop = loop
+        self._ends = ends
         self._refusal: list[bytes] | None = None
         self._paused = False
         self._drained = False
-        self._over = False  # for the client; that `finished` says too, but it lies elsewhere in memory
+        self.over = False  # for the client; `finished` follows in one of the next turns
         self._heard = False
         self._last_heard = now
         self._total_at = now + timeouts.total
@@ -81,7 +83,7 @@ class Relay(Receiver):
 
     def on_body(self, data: bytes) -> None:
         self.bytes_in += len(data)
-        if self._over:
+        if self.over:
             return
         if self._refusal is not None:
             if self.bytes_in <= ERROR_BODY_LIMIT:
@@ -103,7 +105,7 @@ class Relay(Receiver):
     def on_end(self) -> None:
         self._drained = True
         self._deadlines.discard(self)
-        if self.finished.done():
+        if self._unwanted():
             return
         if self._refusal is not None:
             self._refused()
@@ -120,11 +122,14 @@ class Relay(Receiver):
 
     def on_answer(self, headers: Sequence[Header], body: bytes) -> None:
         session = self._session
-        if session.streamed or self._over:
-            Receiver.on_answer(self, headers, body)
+        if session.streamed or self._unwanted():  # it may be cancelled before `abandon` is called
+            self.on_head(200, headers)
+            if body and not self.over:  # else its connection was cut, and nothing more is told of it
+                self.on_body(body)
+            self.on_end()
             return
         self.status, self.headers, self.bytes_in = 200, headers, len(body)
-        self._drained = self._over = True
+        self._drained = self.over = True
         self._deadlines.discard(self)
         answer = session.whole(body)
         self.error = session.error
@@ -136,17 +141,17 @@ class Relay(Receiver):
     def on_error(self, error: EngineError) -> None:
         self._drained = True
         self._deadlines.discard(self)
-        if not self.finished.done():
+        if not self._unwanted():
             self._settle(error)
 
     def moved(self, connection: Connection) -> bool:
-        if self._drained or self.finished.done():
+        if self._drained or self._unwanted():
             return False
         self._connection = connection
         return True
 
     def on_deadline(self, now: float) -> None:
-        if self.finished.done():  # the answer is out; the connection did not end
+        if self._unwanted():  # the answer is out; the connection did not end
             self._deadlines.discard(self)
             self._connection.abort()
         elif now >= self._total_at:
@@ -160,6 +165,10 @@ class Relay(Receiver):
             self._fail(IdleTimeout("the engine fell silent"))
         else:
             self._fail(FirstEventTimeout("the engine sent nothing in time"))
+
+    def _unwanted(self) -> bool:
+        """Is it over, or will it be abandoned, since its task was cancelled?"""
+        return self.over or self.finished.done()
 
     def _begun(self) -> bool:
         """Has the engine begun to answer?  What it said may still be held back."""
@@ -178,7 +187,7 @@ class Relay(Receiver):
 
     def abandon(self) -> None:
         """The client left, or the task was cancelled: the engine's work ends now (law 9)."""
-        self._over = True
+        self.over = True
         self._deadlines.discard(self)
         if not self._drained:
             self._drained = True
@@ -218,7 +227,7 @@ class Relay(Receiver):
     def _settle(self, error: EngineError | None) -> None:
         """The attempt is over for the client: an error after the commit becomes an error event (law 5)."""
         self.error = error
-        self._over = True
+        self.over = True
         if self._session.streamed and self.first_at:  # what it wrote may be held, and not be sent yet
             if error is not None and not self._session.told:
                 self._sink.write(self._session.client.error_event(failure_info(error)))
@@ -230,6 +239,12 @@ class Relay(Receiver):
                 self._paused = False
                 self._connection.resume_reading()
             self.deadline = self._loop.time() + DRAIN_SECONDS
+        if self._session.streamed:  # many may end at once; each is then settled and recorded
+            self._ends.add(self._finish)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
         if not self.finished.done():
             self.finished.set_result(None)
 

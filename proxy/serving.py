@@ -62,11 +62,11 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket, channel
     watching = loop.create_task(_watch(supervisor, stop))
     worker = await build_worker(settings, slot, loop)
     # What was built at start lives for ever: the collector need not look at it again.  Requests make hardly any
-    # cycles, so it looks seldom, and at few objects at a time: nothing is served meanwhile, and 5,000 take 1 ms.
+    # cycles, so it looks seldom, and at few objects at a time: nothing is served meanwhile, and 10,000 take 3 ms.
     gc.collect()
     _give_back()
     gc.freeze()
-    gc.set_threshold(5_000, 10, 400)
+    gc.set_threshold(2_000, 5, 2_000)
     gc.enable()
     # The journal's and the ledger's threads work in Python, too: with the default of 5 ms each of them could keep
     # the event loop waiting that long.

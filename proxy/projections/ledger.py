@@ -11,7 +11,6 @@ import itertools
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -288,7 +287,8 @@ class Projector:
         self._ledger = ledger
         self._origin = origin
         self._read = read
-        self._waiting: queue.Queue[list[Any] | None] = queue.Queue(QUEUE_LIMIT)
+        self._waiting: queue.Queue[list[Any]] = queue.Queue(QUEUE_LIMIT)
+        self._closing = threading.Event()
         self._missed = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
@@ -306,26 +306,19 @@ class Projector:
 
     def close(self) -> None:
         if self._thread.is_alive():
-            self._waiting.put(None)
+            self._closing.set()
             self._thread.join(10)
         self._ledger.close()
 
     def _run(self) -> None:
-        """Gather for a while, write at once: one commit for many groups."""
+        """Sleep while groups gather, then write them at once: a thread that woke for each would take the event loop's turns."""
         step_back()
         closing = False
         while not closing:
+            closing = self._closing.wait(INTERVAL)
             batch: list[Any] = []
-            until = time.monotonic() + INTERVAL
-            while (left := until - time.monotonic()) > 0:
-                try:
-                    group = self._waiting.get(timeout=left)
-                except queue.Empty:
-                    break
-                if group is None:
-                    closing = True
-                    break
-                batch += group
+            for _ in range(self._waiting.qsize()):
+                batch += self._waiting.get_nowait()
             self._write(batch)
 
     def _write(self, batch: list[Any]) -> None:

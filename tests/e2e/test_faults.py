@@ -449,3 +449,36 @@ async def test_law_12_what_no_engine_could_be_asked_for_is_a_refusal_in_the_log(
         (refused,) = records(spillway, Refused)
         assert (refused.request, refused.code) == (answer.headers["x-spillway-request-id"], "untranslatable")
         assert not home.requests
+
+
+async def test_law_13_who_leaves_when_all_has_come_has_completed_however_many_end_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is out before its attempt's turn to be settled, and many clients close then."""
+    monkeypatch.setattr("proxy.attempts.ENDS", 1)
+    streams, gate = 24, asyncio.Event()
+    frames = chat_chunks(["a", "b"])
+
+    async def script(received: Received, play: Play) -> None:
+        await play.send(SSE_HEAD + chunk(frames[0]) + chunk(frames[1]))
+        await gate.wait()
+        await play.send(chunk(b"".join(frames[2:])) + b"0\r\n\r\n")
+
+    async def client(port: int) -> None:
+        stream = await open_stream(port, "/v1/chat/completions", {**CHAT, "stream": True})
+        await stream.until(b"data: ")
+        waiting.append(stream)
+        await stream.until(b"[DONE]")
+        stream.close()
+
+    waiting: list[Any] = []
+    async with ScriptedEngine(script) as home, running(config(home.url), tmp_path) as spillway:
+        clients = [asyncio.create_task(client(spillway.port)) for _ in range(streams)]
+        while len(waiting) < streams:
+            await asyncio.sleep(0.01)
+        gate.set()
+        await asyncio.gather(*clients)
+        while len(outcomes := records(spillway, Outcome)) < streams:
+            await asyncio.sleep(0.02)
+            await spillway.settled()
+        assert {outcome.ending for outcome in outcomes} == {"completed"}

@@ -205,6 +205,14 @@ def test_alike_events_are_decoded_by_their_text_alone(name: str, form: bytes, ho
         assert out == b"".join(pieces).replace(b'"m"', named)
 
 
+def test_a_key_that_is_no_text_breaks_no_stream() -> None:
+    """Decoders skip what they do not know without a look at it."""
+    form = b'data: {"id":"c","\x80odel":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    session = session_of(openai.DIALECT, restore=True)
+    for word in (b" one", b" two"):
+        assert session.feed(form % word) == form % word and session.error is None
+
+
 def test_what_never_comes_again_is_not_learned_for_ever() -> None:
     session = session_of(openai.DIALECT)
     form = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":" water"}}],"obfuscation":"%d"}\n\n'

@@ -187,6 +187,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\ndate: x\r\ncontent-length: 2\r\n\r\n{}"
 )  # fmt: skip
 @example(ANSWER, [], b"")
 @example(ANSWER, [], ANSWER)
+@example(b"HTTP/1.1 103 early\r\ncontent-length: %d\r\n\r\n" % len(ANSWER), [], ANSWER)
 @settings(max_examples=150, deadline=None)
 def test_a_known_answer_is_told_as_the_parser_tells_it(answer: bytes, cuts: list[int], behind: bytes) -> None:
     parts = pieces(answer + behind, cuts)

@@ -1,0 +1,47 @@
+"""Steps are taken so many in a turn of the event loop, in order, and each of them once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from proxy.turns import Turns
+
+
+@pytest.mark.parametrize("most", [1, 3, 8])
+async def test_so_many_in_a_turn_and_in_order(most: int) -> None:
+    turns = Turns(asyncio.get_running_loop(), most)
+    taken: list[int] = []
+    for number in range(20):
+        turns.add(lambda number=number: taken.append(number))  # type: ignore[misc]
+    assert taken == []
+    while len(taken) < 20:
+        before = len(taken)
+        await asyncio.sleep(0)
+        assert len(taken) - before <= most
+    assert taken == list(range(20))
+
+
+async def test_steps_that_come_from_a_step_or_behind_one_that_raises_have_their_turn() -> None:
+    loop = asyncio.get_running_loop()
+    raised: list[Any] = []
+    loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    turns = Turns(loop, 2)
+    taken: list[str] = []
+
+    def raising() -> None:
+        turns.add(lambda: taken.append("from it"))
+        raise ValueError("a step's own")
+
+    turns.add(raising)
+    turns.add(lambda: taken.append("behind it"))
+    turns.add(lambda: turns.add(lambda: taken.append("later")))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert taken == ["behind it", "from it", "later"] and [str(one) for one in raised] == ["a step's own"]
+    turns.add(lambda: taken.append("afterwards"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert taken[-1] == "afterwards"
