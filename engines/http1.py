@@ -301,6 +301,8 @@ class Connection(asyncio.Protocol):
         status = parser.get_status_code()
         if 100 <= status < 200:
             self._interim = True
+            if _announces_body(self._headers):  # RFC 9110, section 15.2: it has none
+                self._fail(MalformedAnswer("the engine sent an interim answer with a body"))
             return
         self._started = True
         if self._silent > MAX_HEAD and sum(len(name) + len(value) + 4 for name, value in self._headers) > MAX_HEAD:
@@ -353,6 +355,13 @@ class Connection(asyncio.Protocol):
             self._close()
         elif not self.closed:
             self._owner.give_back(self)
+
+
+def _announces_body(headers: Sequence[Header]) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0") != b"")
+        for name, value in headers
+    )
 
 
 def _where(error: BaseException) -> str:

@@ -7,6 +7,7 @@ is left out until somebody asks the package for something that is not there yet.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import sys
 import threading
@@ -27,6 +28,13 @@ def alone(name: str) -> Iterator[None]:
 
     def whole(wanted: str) -> Any:
         nonlocal begun
+        # Its modules ask for each other, and for its version, also where one of them is loaded before the package has run.
+        if wanted == "__version__":
+            from importlib.metadata import version
+
+            return version(name)
+        if importlib.util.find_spec(f"{name}.{wanted}") is not None:
+            return importlib.import_module(f"{name}.{wanted}")
         with lock:  # who comes meanwhile waits for the whole
             if not begun:
                 begun = True

@@ -48,6 +48,20 @@ except AttributeError:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"whole\n"
 
 
+@pytest.mark.parametrize(
+    "asking",
+    [
+        "from aiohttp.client import ClientSession; import aiohttp; assert aiohttp.ClientSession is ClientSession",
+        "import aiohttp.connector; assert aiohttp.TCPConnector is aiohttp.connector.TCPConnector and aiohttp.__version__",
+        "from aiohttp.web import Application; import aiohttp; assert aiohttp.web.Application is Application",
+        "from aiohttp import *; ClientSession",
+    ],
+)
+def test_whoever_asks_for_a_part_of_aiohttp_first_gets_it_too(asking: str) -> None:
+    """Its modules import from the package while they are loaded themselves."""
+    subprocess.run([sys.executable, "-c", f"import proxy.aiohttp_parts\n{asking}"], check=True)
+
+
 def test_a_worker_that_nobody_tells_anything_ends_in_silence() -> None:
     process = WorkerProcess(0)
     process._channel.close()

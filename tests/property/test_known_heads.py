@@ -68,6 +68,8 @@ async def at_the_door(parts: list[bytes], *, parse_all: bool) -> tuple[list[Any]
     """What a door gives its pipeline, and the bytes that it answers, when these pieces come one after another."""
     loop = asyncio.get_running_loop()
     seen: list[Any] = []
+    faults: list[Any] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
 
     async def serve(inbound: Any, sink: Any) -> None:
         headers = sorted(
@@ -82,9 +84,9 @@ async def at_the_door(parts: list[bytes], *, parse_all: bool) -> tuple[list[Any]
             return
         head = inbound.head
         said = [
-            inbound.method,
-            inbound.path,
-            inbound.query,
+            head.method,
+            head.path,
+            head.query,
             headers,
             body.decode("latin-1"),
             head.http10,
@@ -118,7 +120,9 @@ async def at_the_door(parts: list[bytes], *, parse_all: bool) -> tuple[list[Any]
         answered += more
     ours.close()
     protocol.close()
+    task = protocol.task
     await door.shutdown(0)
+    assert not faults and (task is None or not task.done() or task.cancelled() or task.exception() is None)
     return seen, answered
 
 

@@ -117,6 +117,16 @@ async def test_interim_answers_are_skipped(transport: Transport) -> None:
         assert b"link" not in dict(got.headers)
 
 
+@pytest.mark.parametrize("body", [b"content-length: 4\r\n\r\nbody", b"transfer-encoding: chunked\r\n\r\n" + chunk(b"body") + END])
+@pytest.mark.parametrize("status", [103, 104])
+async def test_the_body_of_an_interim_answer_is_nobodys(status: int, body: bytes, transport: Transport) -> None:
+    """RFC 9110, section 15.2: it has none; what is said to be one would be told before the answer's head."""
+    async with ScriptedEngine(_sending(b"HTTP/1.1 %d X\r\n%b%b" % (status, body, json_answer({})))) as engine:
+        got = await exchange(transport, engine.url)
+        assert (got.status, got.body) == (0, b"")
+        assert str(got.error) == "the engine sent an interim answer with a body"
+
+
 @pytest.mark.parametrize("behind", [OK + b"content-length: 0\r\n\r\n", OK, b"garbage\r\n", b"HTT"])
 async def test_bytes_behind_an_answer_end_the_connection(behind: bytes, transport: Transport) -> None:
     """They would be taken for the answer to the next request."""
