@@ -42,6 +42,8 @@ READ_AHEAD = 64 * 1024
 """Bytes of a body that are read before somebody asks for them."""
 PIPELINED = 16
 """Requests of one connection that wait for their turn; more of them wait in the socket."""
+KEPT_HEADERS = 48
+"""Headers of a head that is kept; official SDKs send fifteen."""
 LINGER = 10.0
 """Seconds that the rest of an unwanted body is read and dropped, so that its sender gets to see the answer."""
 TURN = 8
@@ -288,7 +290,7 @@ class _Connection(BaseProtocol):
 
     def _learn(self, data: bytes, message: RawRequestMessage) -> None:
         headers = message.headers.copy()
-        if FLEETING.isdisjoint([name.lower() for name in headers]):
+        if len(headers) <= KEPT_HEADERS and FLEETING.isdisjoint([name.lower() for name in headers]):
             headers.popall("content-length")  # another in each
             self.door.heads.learn(data, _head(message, headers))
 

@@ -136,7 +136,10 @@ class Relay(Receiver):
         if session.error is None:
             self.first_at = self._loop.time()
             self._sink.whole(200, self._head_for(headers), answer)
-        self.finished.set_result(None)
+        if session.scans:
+            self._ends.add(self._finish)
+        else:
+            self.finished.set_result(None)
 
     def on_error(self, error: EngineError) -> None:
         self._drained = True
@@ -239,14 +242,17 @@ class Relay(Receiver):
                 self._paused = False
                 self._connection.resume_reading()
             self.deadline = self._loop.time() + DRAIN_SECONDS
-        if self._session.streamed:  # many may end at once; each is then settled and recorded
+        if self._session.streamed or self._session.scans:  # many may end at once; each is then settled and recorded
             self._ends.add(self._finish)
         else:
             self._finish()
 
     def _finish(self) -> None:
         if not self.finished.done():
-            self.finished.set_result(None)
+            try:
+                self._session.findings()  # of all that end in this turn, one after another: see `proxy.pipeline`
+            finally:
+                self.finished.set_result(None)
 
 
 def _says(headers: Sequence[Header], kind: bytes) -> bool:

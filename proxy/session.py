@@ -104,6 +104,7 @@ class Session(ABC):
         self.usage: Usage | None = None
         self._length = 0
         self._kept: list[str] | None = None
+        self._found: tuple[Finding, ...] | None = None
         self._pieces: list[str] = []  # of text, that are not counted, kept and scanned yet
         self._scan = scan  # of an answer that passes as it comes
         self._holding = Holding(answering, engine.name) if answering is not None else None
@@ -140,10 +141,18 @@ class Session(ABC):
     def kept(self, pieces: list[str] | None) -> None:
         self._kept = pieces
 
+    @property
+    def scans(self) -> bool:
+        """Is the answer looked at?"""
+        return self._scan is not None or self._holding is not None
+
     def findings(self) -> tuple[Finding, ...]:
-        self._gather()
-        found = self._scan.flush() if self._scan is not None else ()
-        return found if self._holding is None else (*found, *self._holding.findings())
+        """Of the whole answer: to be asked when it is over."""
+        if self._found is None:
+            self._gather()
+            found = self._scan.flush() if self._scan is not None else ()
+            self._found = found if self._holding is None else (*found, *self._holding.findings())
+        return self._found
 
     @property
     def usage_final(self) -> bool:
