@@ -364,7 +364,9 @@ class Attempts:
                 return kind + _STREAM_HEAD + answer_head(exchange, attempt.target)
             return (passed(tuple(headers)) if same else _JSON_TYPE) + answer_head(exchange, attempt.target)
 
-        relay = Relay(session, exchange.sink, connection, self._deadlines, address.timeouts, head_for, self._loop, now, self._ends)
+        relay = Relay(
+            session, exchange.sink, connection, self._deadlines, address.timeouts, head_for, self._loop, now, self._ends
+        )
         exchange.sink.on_resume = relay.resume
         return relay
 

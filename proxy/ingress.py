@@ -79,7 +79,8 @@ class _Sink:
         if self._protocol.head_only:
             body = b""
         self._send(
-            b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._status(status), head, self._connection_header(), length, body)
+            b"%b%b%bcontent-length: %d\r\n\r\n%b"
+            % (self._status(status), head, self._connection_header(), length, body)
         )
 
     def begin(self, status: int, head: bytes, first: bytes) -> bool:
@@ -91,7 +92,8 @@ class _Sink:
         if first:
             first = b"%x\r\n%b\r\n" % (len(first), first)
         return self._send(
-            b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (self._status(status), head, self._connection_header(), first)
+            b"%b%b%btransfer-encoding: chunked\r\n\r\n%b"
+            % (self._status(status), head, self._connection_header(), first)
         )
 
     def write(self, data: bytes) -> bool:

@@ -117,7 +117,9 @@ async def test_interim_answers_are_skipped(transport: Transport) -> None:
         assert b"link" not in dict(got.headers)
 
 
-@pytest.mark.parametrize("body", [b"content-length: 4\r\n\r\nbody", b"transfer-encoding: chunked\r\n\r\n" + chunk(b"body") + END])
+@pytest.mark.parametrize(
+    "body", [b"content-length: 4\r\n\r\nbody", b"transfer-encoding: chunked\r\n\r\n" + chunk(b"body") + END]
+)
 @pytest.mark.parametrize("status", [103, 104])
 async def test_the_body_of_an_interim_answer_is_nobodys(status: int, body: bytes, transport: Transport) -> None:
     """RFC 9110, section 15.2: it has none; what is said to be one would be told before the answer's head."""
