@@ -8,7 +8,6 @@ journal's thread and only queues them; its own thread writes, at most twice a se
 from __future__ import annotations
 
 import itertools
-import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,8 +38,10 @@ from proxy.projections.sums import Traffic, Zone
 
 T = TypeVar("T")
 INTERVAL = 0.5  # seconds
-QUEUE_LIMIT = 4096
-"""Groups of records that may wait; past it the projector reads them from the journal later."""
+QUEUE_LIMIT = 16_384
+"""Records that may wait, some 15 MB; past it the projector reads them from the journal later."""
+ENOUGH = 2_048
+"""Records that are written before their time comes."""
 CHUNK = 5_000
 """Records of one transaction, so that a long log can be projected in bounded memory."""
 
@@ -287,8 +288,10 @@ class Projector:
         self._ledger = ledger
         self._origin = origin
         self._read = read
-        self._waiting: queue.Queue[list[Any]] = queue.Queue(QUEUE_LIMIT)
-        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: list[Any] = []
+        self._wake = threading.Event()
+        self._closing = False
         self._missed = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
@@ -297,16 +300,18 @@ class Projector:
 
     def on_durable(self, records: list[Any]) -> None:
         """From the journal's thread.  What does not fit is read from the journal later."""
-        if self._missed:
-            return
-        try:
-            self._waiting.put_nowait(records)
-        except queue.Full:
-            self._missed = True  # later records must not pass earlier ones
+        with self._lock:
+            if self._missed or len(self._waiting) + len(records) > QUEUE_LIMIT:
+                self._missed = True  # later records must not pass earlier ones
+                return
+            self._waiting += records
+            if len(self._waiting) >= ENOUGH:
+                self._wake.set()
 
     def close(self) -> None:
         if self._thread.is_alive():
-            self._closing.set()
+            self._closing = True
+            self._wake.set()
             self._thread.join(10)
         self._ledger.close()
 
@@ -315,10 +320,11 @@ class Projector:
         step_back()
         closing = False
         while not closing:
-            closing = self._closing.wait(INTERVAL)
-            batch: list[Any] = []
-            for _ in range(self._waiting.qsize()):
-                batch += self._waiting.get_nowait()
+            self._wake.wait(INTERVAL)
+            self._wake.clear()
+            closing = self._closing
+            with self._lock:
+                batch, self._waiting = self._waiting, []
             self._write(batch)
 
     def _write(self, batch: list[Any]) -> None:

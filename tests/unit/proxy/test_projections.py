@@ -319,7 +319,7 @@ def test_law_04_without_the_journal_nothing_is_written_past_a_gap(tmp_path: Path
     projector._missed = True  # the batch before these was refused
     projector.start()
     for record in log:
-        projector._waiting.put([record])
+        projector._waiting.append(record)
     projector.close()
     again = Ledger(tmp_path / "ledger.db")
     assert again.position(ORIGIN) == -1
