@@ -38,8 +38,7 @@ class Heads(Generic[KnownHead]):
 
     def find(self, data: bytes) -> tuple[KnownHead, bytes] | None:
         """What was made of the head, and the body, of `data`: exactly one whole message whose head is known."""
-        end = data.find(_END)
-        found = _LENGTH.search(data, 0, end + 2) if end > 0 else None
+        end, found = _measured(data)
         if found is None:
             return None
         start, stop = found.span(1)
@@ -50,9 +49,8 @@ class Heads(Generic[KnownHead]):
 
     def learn(self, data: bytes, head: KnownHead) -> None:
         """The parser has accepted `data`, one whole message, and `head` is what follows from its head without its length."""
-        end = data.find(_END)
-        found = _LENGTH.search(data, 0, end + 2) if 0 < end <= LONGEST else None
-        if found is not None:
+        end, found = _measured(data)
+        if found is not None and end <= LONGEST:
             start, stop = found.span(1)
             if len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
@@ -61,6 +59,11 @@ class Heads(Generic[KnownHead]):
 
 def length_of(data: bytes) -> int:
     """Bytes of the message whose head stands at the beginning of `data`; 0 where that cannot be told from its head."""
-    end = data.find(_END)
-    found = _LENGTH.search(data, 0, end + 2) if end > 0 else None
+    end, found = _measured(data)
     return end + 4 + int(found[1]) if found is not None else 0
+
+
+def _measured(data: bytes) -> tuple[int, re.Match[bytes] | None]:
+    """(where the head ends, its Content-Length); None: it is not whole, or has none in its usual form."""
+    end = data.find(_END)
+    return end, _LENGTH.search(data, 0, end + 2) if end > 0 else None

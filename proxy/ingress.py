@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import cast
@@ -261,7 +260,7 @@ class _Connection(BaseProtocol):
         if self._messages:
             if self._waiter is not None and not self._queued:
                 self._queued = True
-                self.door.queue(self)
+                self.door.beginning.add(self.begin)
             if len(self._messages) >= PIPELINED and not self._buffer_paused:
                 self._pause_reading_for_buffer()
 
@@ -452,7 +451,7 @@ class Door:
         self.draining = False
         self._deadlines = Deadlines(loop, tick=TICK)
         self._connections: set[_Connection] = set()
-        self._queue: deque[_Connection] = deque()  # a connection stands in it once
+        self.beginning = Turns(loop, TURN)  # a connection stands in it once
         self.leaving = Turns(loop, LEAVING)
 
     def __call__(self) -> _Connection:
@@ -465,19 +464,6 @@ class Door:
     def closed(self, connection: _Connection) -> None:
         self._connections.discard(connection)
         self._deadlines.discard(connection)
-
-    def queue(self, connection: _Connection) -> None:
-        """A request has come: it is begun in one of the next turns of the loop, `TURN` in each."""
-        self._queue.append(connection)
-        if len(self._queue) == 1:
-            self.loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        queue = self._queue
-        for _ in range(min(TURN, len(queue))):
-            queue.popleft().begin()
-        if queue:
-            self.loop.call_soon(self._begin)
 
     async def shutdown(self, seconds: float) -> None:
         """Close idle connections; let the others end, at most for `seconds`."""

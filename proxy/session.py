@@ -493,7 +493,7 @@ class WholeSession(Session):
     def _read(self, body: bytes) -> bytes:
         """What the client gets of it."""
         try:
-            read = self.client is not self.engine or self._scan is not None or self._holding is not None
+            read = self.client is not self.engine or self.scans
             events = self.engine.decode_answer(self.request.operation, body, read=read)
             self._note_all(events)
             if self.error is None:
