@@ -1,6 +1,7 @@
 """One upstream connection: an asyncio protocol over httptools' response parser.
 
-It holds at most one request at a time.  Its receiver is called from `data_received`, without a task switch.
+It holds at most one request at a time.  Its receiver is called from `data_received`, without a task switch; where
+much comes for many at once, in one of the next turns of the event loop.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import httptools
 from engines.errors import ConnectionLost, EngineError, MalformedAnswer
 from engines.heads import FLEETING, Heads, length_of
 from engines.model import Target
+from engines.turns import Turns
 
 Header = tuple[bytes, bytes]
 _FLEETING = frozenset([name.encode() for name in FLEETING])
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head, all its headers together; and of what else carries no body, such as trailers."""
+MAX_BEHIND = 64 * 1024
+"""Bytes that wait for their turn, above which a connection is not read from."""
 
 
 def header_block(headers: Iterable[Header]) -> bytes:
@@ -55,6 +59,7 @@ class Owner(Protocol):
     """Where connections come from and go back to."""
 
     heads: Heads[tuple[Header, ...]]  # of answers with status 200 whose connections were kept
+    turns: Turns  # in which answers are read
 
     def give_back(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
@@ -67,7 +72,7 @@ class Connection(asyncio.Protocol):
     """A socket to one origin.  The pool owns it while it is idle, its user while it is not."""
 
     __slots__ = (
-        "_again", "_bodiless", "_dirty", "_done", "_failed", "_headers", "_host", "_interim", "_loop", "_owner", "_parser",
+        "_again", "_behind", "_bodiless", "_dirty", "_done", "_failed", "_headers", "_host", "_interim", "_loop", "_owner", "_parser",
         "_paused", "_prefix", "_receiver", "_resend", "_reusable", "_silent", "_started", "_transport", "closed",
         "idle_since", "key", "origin", "peer", "reused", "target",
     )  # fmt: skip
@@ -86,6 +91,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._receiver: Receiver | None = None
         self._headers: list[Header] = []
+        self._behind: list[bytes] = []  # what came and waits for its turn
         self._silent = 0  # bytes since the last that the receiver was told of
         self._bodiless = False  # HEAD: its answer has a length and no body
         self._interim = False
@@ -153,6 +159,7 @@ class Connection(asyncio.Protocol):
         """Close now; the receiver hears nothing more."""
         self._receiver = None
         self._resend = None
+        self._behind = []
         self._done = True
         if self._again is not None:
             self._again.cancel()
@@ -175,6 +182,25 @@ class Connection(asyncio.Protocol):
         if self._done:
             self._close()  # nobody asked for these bytes
             return
+        behind = self._behind
+        if not behind and self._owner.turns.room():
+            self._read(data)
+            return
+        if not behind:
+            self._owner.turns.add(self._catch_up)
+        behind.append(data)
+        if len(behind) > 1 and not self._paused and sum(map(len, behind)) > MAX_BEHIND and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _catch_up(self) -> None:
+        """It is this connection's turn."""
+        data, self._behind = b"".join(self._behind), []
+        if data and not self._done:
+            self._read(data)
+        if not self._paused and not self.closed and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
         self._resend = None
         receiver, parser = self._receiver, self._parser
         first = parser is None
@@ -231,6 +257,8 @@ class Connection(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._behind:
+            self._catch_up()  # what came before it was lost
         self.closed = True
         self._owner.forget(self)
         self._lost(exc)

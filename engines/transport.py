@@ -31,10 +31,13 @@ from engines.heads import Heads
 from engines.http1 import Connection, Header, Receiver, header_block
 from engines.model import Target
 from engines.peers import LOCAL, peer_allowed
+from engines.turns import Turns
 
 __all__ = ["Connection", "Header", "Receiver", "Transport", "header_block", "peer_allowed"]
 
 FETCH_LIMIT = 8 * 1024 * 1024
+STEPS = 32
+"""Answers that are read, or ended and recorded, in one turn of the event loop where more of them wait."""
 RESEND_TIMEOUT = 2.0
 """Seconds to connect again after a pooled connection was found dead."""
 
@@ -100,6 +103,7 @@ class Transport:
         self._resending: set[asyncio.Task[None]] = set()
         self._closed = False
         self.heads: Heads[tuple[Header, ...]] = Heads()
+        self.turns = Turns(loop, STEPS)
 
     def try_pooled(self, target: Target, origin: str) -> Connection | None:
         """An idle connection, the one used last; None where there is none."""

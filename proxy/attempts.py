@@ -38,13 +38,10 @@ from proxy.relay import Relay
 from proxy.session import Session, StreamSession, WholeSession
 from proxy.spending import OutOfBudget, Spending
 from proxy.tokenizing import TokenProcess
-from proxy.turns import Turns
 
 if TYPE_CHECKING:
     from proxy.capturing import Capturing
 
-ENDS = 32
-"""Streams that are settled and recorded in one turn of the event loop, however many end at once."""
 _PASSED = frozenset(
     {
         b"content-type", b"x-request-id", b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry",
@@ -112,7 +109,6 @@ class Attempts:
         self._fleet = fleet
         self._admission = admission
         self._deadlines = deadlines
-        self._ends = Turns(loop, ENDS)
         self._recorder = recorder
         self._spending = spending
         self._addresses = addresses
@@ -365,7 +361,15 @@ class Attempts:
             return (passed(tuple(headers)) if same else _JSON_TYPE) + answer_head(exchange, attempt.target)
 
         relay = Relay(
-            session, exchange.sink, connection, self._deadlines, address.timeouts, head_for, self._loop, now, self._ends
+            session,
+            exchange.sink,
+            connection,
+            self._deadlines,
+            address.timeouts,
+            head_for,
+            self._loop,
+            now,
+            self._transport.turns,
         )
         exchange.sink.on_resume = relay.resume
         return relay

@@ -19,6 +19,7 @@ from typing import cast
 
 from engines.heads import FLEETING, Heads, length_of
 from engines.http1 import header_block
+from engines.turns import Turns
 from proxy.aiohttp_parts import (
     BaseProtocol,
     HttpProcessingError,
@@ -33,7 +34,6 @@ from proxy.encodings import decode_body
 from proxy.errors import Refusal
 from proxy.exchange import Header
 from proxy.heads import Head
-from proxy.turns import Turns
 
 Serve = Callable[["HttpInbound", "_Sink"], Awaitable[None]]
 
@@ -348,7 +348,7 @@ class _Connection(BaseProtocol):
 
     @property
     def idle(self) -> bool:
-        return self._waiter is not None
+        return self._waiter is not None and not self._messages
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -358,14 +358,16 @@ class _Connection(BaseProtocol):
         door, messages = self.door, self._messages
         try:
             while True:
-                while not messages:  # again where what a turn was given for was answered in the turn before
-                    if self._closing:
-                        return
-                    self._waiter = self._loop.create_future()
-                    try:
-                        await self._waiter
-                    finally:
-                        self._waiter = None
+                if self._closing and not messages:
+                    return
+                self._waiter = self._loop.create_future()
+                if messages:  # it came before the last one was settled
+                    self._queued = True
+                    door.beginning.add(self.begin)
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
                 self.deadline = math.inf
                 item = messages.pop(0)
                 if item is None:

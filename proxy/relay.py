@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from engines.errors import BrokenAnswer, EngineError, FirstEventTimeout, IdleTimeout, MalformedAnswer, TotalTimeout
 from engines.http1 import Receiver
 from engines.transport import Connection
+from engines.turns import Turns
 from proxy.addressing import Timeouts
 from proxy.deadlines import Deadlines
 from proxy.errors import failure_info
 from proxy.exchange import ClientSink, Header
 from proxy.session import Session, refused
-from proxy.turns import Turns
 
 ERROR_BODY_LIMIT = 1024 * 1024
 IDLE_LOOKS = 4

@@ -455,7 +455,7 @@ async def test_law_13_who_leaves_when_all_has_come_has_completed_however_many_en
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is out before its attempt's turn to be settled, and many clients close then."""
-    monkeypatch.setattr("proxy.attempts.ENDS", 1)
+    monkeypatch.setattr("engines.turns.SHARE", 0.0)
     streams, gate = 24, asyncio.Event()
     frames = chat_chunks(["a", "b"])
 

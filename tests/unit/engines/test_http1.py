@@ -418,3 +418,39 @@ async def test_an_answer_that_ends_while_paused_leaves_a_connection_that_reads(t
         await asyncio.sleep(0)
         assert (await exchange(transport, engine.url)).body == b'{"a": 1}'
         assert engine.connections == 1
+
+
+async def test_who_waits_for_a_turn_is_not_read_from_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a bound waits in the socket; all of it arrives, in order."""
+    monkeypatch.setattr("engines.http1.MAX_BEHIND", 1000)
+    monkeypatch.setattr("engines.turns.Turns.room", lambda turns: False)
+    body = bytes(range(256)) * 4000
+    transport, collector = Transport(asyncio.get_running_loop()), Collector()
+    async with ScriptedEngine(_sending(OK + b"content-length: %d\r\n\r\n" % len(body) + body)) as engine:
+        connection = await transport.open(LOCAL, engine.url, timeout=1)
+        waiting: list[object] = []
+        monkeypatch.setattr("engines.turns.Turns.add", lambda turns, step: waiting.append(step))
+        connection.request(b"POST", b"/", b"", b"", collector)
+        await until(lambda: len(connection._behind) > 1)
+        held = sum(map(len, connection._behind))
+        await asyncio.sleep(0.05)
+        assert sum(map(len, connection._behind)) == held < len(body), "it is read from while it waits"
+        while not collector.over.done():
+            if waiting:
+                waiting.clear()
+                connection._catch_up()
+            await asyncio.sleep(0)
+        assert collector.body == body
+    await transport.close()
+
+
+async def test_what_came_before_the_connection_was_lost_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.turns.Turns.room", lambda turns: False)
+    transport, collector = Transport(asyncio.get_running_loop()), Collector()
+    async with ScriptedEngine(_sending(OK + b"\r\nall of it")) as engine:
+        connection = await transport.open(LOCAL, engine.url, timeout=1)
+        monkeypatch.setattr("engines.turns.Turns.add", lambda turns, step: None)  # its turn never comes
+        connection.request(b"POST", b"/", b"", b"", collector)
+        await asyncio.wait_for(collector.over, 3)
+        assert (collector.body, collector.error) == (b"all of it", None)
+    await transport.close()

@@ -14,11 +14,11 @@ from engines import openai
 from engines.http1 import Connection
 from engines.model import Operation
 from engines.transport import Transport
+from engines.turns import Turns
 from proxy.addressing import Timeouts
 from proxy.deadlines import Deadlines
 from proxy.relay import Relay
 from proxy.session import WholeSession
-from proxy.turns import Turns
 
 BODY = b'{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)

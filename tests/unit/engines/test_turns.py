@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.turns import Turns
+from engines.turns import SHARE, Turns
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
@@ -45,3 +45,36 @@ async def test_steps_that_come_from_a_step_or_behind_one_that_raises_have_their_
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert taken[-1] == "afterwards"
+
+
+async def test_a_share_of_time_bounds_a_turn_and_one_step_is_always_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("engines.turns.monotonic", lambda: clock[0])
+    turns = Turns(asyncio.get_running_loop(), 9)
+    taken: list[int] = []
+
+    def step(number: int, seconds: float) -> None:
+        clock[0] += seconds
+        taken.append(number)
+
+    for number, seconds in enumerate([SHARE / 4, SHARE / 4, SHARE, SHARE * 9, 0.0]):
+        turns.add(lambda number=number, seconds=seconds: step(number, seconds))  # type: ignore[misc]
+    for expected in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
+        await asyncio.sleep(0)
+        assert taken == expected
+
+
+async def test_there_is_room_until_the_share_is_used_and_where_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("engines.turns.monotonic", lambda: clock[0])
+    turns = Turns(asyncio.get_running_loop(), 9)
+    assert turns.room() and turns.room()
+    clock[0] += SHARE
+    assert not turns.room()
+    await asyncio.sleep(0)
+    assert turns.room(), "another turn has a share of its own"
+    turns.add(lambda: None)
+    assert not turns.room(), "who came before is first"
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert turns.room()
