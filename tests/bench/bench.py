@@ -174,10 +174,7 @@ class Bench:
             self.failed.append(line)
 
     def after(self, side: str, load: str, proxy: Proxy) -> None:
-        """What a proxy left behind when it stopped: the stalls of its event loop, the time that it took to listen.
-
-        At saturation one turn of the loop serves every connection that waits, so a stall grows with their number.
-        """
+        """What a proxy left behind when it stopped: the stalls of its event loop, the time that it took to listen."""
         if proxy.stalls is not None and proxy.stalls.exists():
             stall = json.loads(proxy.stalls.read_text())
             self.rows.append(
