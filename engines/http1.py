@@ -183,11 +183,13 @@ class Connection(asyncio.Protocol):
             self._close()  # nobody asked for these bytes
             return
         behind = self._behind
-        if not behind and self._owner.turns.room():
+        turns = self._owner.turns
+        if not behind and turns.room():
             self._read(data)
+            turns.done()
             return
         if not behind:
-            self._owner.turns.add(self._catch_up)
+            turns.add(self._catch_up)
         behind.append(data)
         if len(behind) > 1 and not self._paused and sum(map(len, behind)) > MAX_BEHIND and self._transport is not None:
             self._transport.pause_reading()

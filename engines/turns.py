@@ -10,21 +10,24 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-SHARE = 0.002
+SHARE = 0.0025
 """Seconds of a turn for the steps of one queue."""
+PAUSE = 0.0001
+"""Seconds between two things that are done at once, from which on the loop did something else: reading a socket takes a
+tenth of it.  Asking the loop to say when a turn ends would cost as much as an event of a stream."""
 
 
 class Turns:
     """A queue of steps: in one turn at most `most` of them, and as many as are begun within `SHARE`; `most` bounds what they
     set off, such as the tasks that go on.  None is left out."""
 
-    __slots__ = ("_due", "_loop", "_most", "_steps", "_until")
+    __slots__ = ("_began", "_done", "_due", "_loop", "_most", "_steps")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
         self._loop = loop
         self._most = most
-        self._due = False  # the next turn begins a share of its own
-        self._until = 0.0  # the end of this turn's share
+        self._began = self._done = 0.0  # of what is done at once, without a pause
+        self._due = False  # steps will be taken in the next turn
         self._steps: deque[Callable[[], object]] = deque()
 
     def add(self, step: Callable[[], object]) -> None:
@@ -35,22 +38,29 @@ class Turns:
             self._loop.call_soon(self._take)
 
     def room(self) -> bool:
-        """May something be done at once?  Not where steps wait, or this turn's share is used."""
-        if self._due:
-            return not self._steps and monotonic() < self._until
-        self._due = True
-        self._until = monotonic() + SHARE
-        self._loop.call_soon(self._take)
-        return True
+        """May something that has just come be done at once, before `done` is called?  Not where steps wait, or things were
+        done one upon the other for a whole share: the loop has looked for nothing else meanwhile, or had nothing else."""
+        if self._steps:
+            return False
+        now = monotonic()
+        if now - self._done > PAUSE:
+            self._began = now
+            return True
+        return now - self._began < SHARE
+
+    def done(self) -> None:
+        """What there was room for is done."""
+        self._done = monotonic()
 
     def _take(self) -> None:
         steps = self._steps
-        if not steps:
-            self._due = False
-            return
-        until = self._until = monotonic() + SHARE
-        self._loop.call_soon(self._take)  # first: a step that raises keeps no other from its turn
-        for _ in range(min(self._most, len(steps))):
-            steps.popleft()()
-            if monotonic() >= until:
-                break
+        until = monotonic() + SHARE
+        try:
+            for _ in range(min(self._most, len(steps))):
+                steps.popleft()()
+                if monotonic() >= until:
+                    break
+        finally:  # one that raises keeps no other from its turn
+            self._due = bool(steps)
+            if steps:
+                self._loop.call_soon(self._take)

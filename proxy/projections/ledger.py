@@ -38,8 +38,8 @@ from proxy.projections.sums import Traffic, Zone
 
 T = TypeVar("T")
 INTERVAL = 0.5  # seconds
-QUEUE_LIMIT = 8_192
-"""Records that may wait, some 10 MB, beside as many that are being written; past it the projector reads them from the journal later."""
+QUEUE_LIMIT = 6_144
+"""Records that may wait, some 7 MB, beside as many that are being written; past it the projector reads them from the journal later."""
 ENOUGH = 2_048
 """Records that are written before their time comes."""
 CHUNK = 5_000

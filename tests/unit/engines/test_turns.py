@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engines.turns import SHARE, Turns
+from engines.turns import PAUSE, SHARE, Turns
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
@@ -64,17 +64,25 @@ async def test_a_share_of_time_bounds_a_turn_and_one_step_is_always_taken(monkey
         assert taken == expected
 
 
-async def test_there_is_room_until_the_share_is_used_and_where_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
+async def test_there_is_room_for_a_share_without_a_pause_and_where_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1.0]
     monkeypatch.setattr("engines.turns.monotonic", lambda: clock[0])
     turns = Turns(asyncio.get_running_loop(), 9)
-    assert turns.room() and turns.room()
-    clock[0] += SHARE
-    assert not turns.room()
-    await asyncio.sleep(0)
-    assert turns.room(), "another turn has a share of its own"
+
+    def at_once(seconds: float, since: float = PAUSE / 2) -> bool:
+        clock[0] += since
+        if not turns.room():
+            return False
+        clock[0] += seconds
+        turns.done()
+        return True
+
+    assert [at_once(SHARE / 3) for _ in range(4)] == [True, True, True, False]
+    assert at_once(SHARE * 2, since=PAUSE * 2), "the loop did something else"
+    assert not at_once(0)
     turns.add(lambda: None)
-    assert not turns.room(), "who came before is first"
+    assert not at_once(0, since=PAUSE * 2), "who came before is first"
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert turns.room()
+    assert at_once(0, since=PAUSE * 2)
