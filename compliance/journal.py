@@ -55,7 +55,7 @@ request has its part; who waits is delayed by it only while the event loop has o
 GROUP_RECORDS = 256
 IDLE_TURN = 0.0001
 """Seconds: an event loop whose turn was shorter had nothing to do."""
-RESUMED = 16
+RESUMED = 8
 """Waiters that go on in one turn of the event loop: each has a request to send, and a whole group is a turn of 5 ms."""
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT = 60.0

@@ -7,7 +7,9 @@ import queue
 import threading
 from typing import Protocol, TypeVar
 
-NICENESS = 10
+NICENESS = 5
+"""A third of the event loop's weight.  A thread with much less (10 is a tenth) that holds the interpreter's lock when another
+process wants its core kept the event loop waiting for up to 55 ms."""
 Item = TypeVar("Item", covariant=True)
 
 

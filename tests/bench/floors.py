@@ -9,6 +9,7 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 DISTURBED = 0.05  # cores taken by others, above which a row is not to be relied upon
+STOLEN = 10.0  # milliseconds of the proxy's core, above which a stall is the machine's: a thousandth of some seconds
 ANSWERS_EACH = 2  # a connection; a rate from fewer is the length of the measurement, not the proxy's speed
 CLOUD_3MS = "spillway everything, cloud, sync +3 ms"
 
@@ -81,6 +82,7 @@ def worst(
             row[field]
             for row in rows
             if row.get("foreign_cores", 0.0) <= DISTURBED
+            and row.get("stolen_ms", 0.0) <= STOLEN
             and field in row
             and row["side"].startswith(side)
             and kind in (None, row["kind"])

@@ -135,6 +135,11 @@ def busy() -> float:
     )
 
 
+def stolen() -> float:
+    """Milliseconds that the machine below has kept the proxy's core for others, since it started: nothing ran meanwhile."""
+    return round(1000 * psutil.cpu_times(percpu=True)[PROXY_CORE].steal)
+
+
 def own() -> float:
     """Seconds that what this process started has run, ended or not."""
     times = os.times()

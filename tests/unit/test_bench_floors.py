@@ -65,6 +65,19 @@ def load(side: str, size: int, rate: float, *, answers: int = 100_000, foreign: 
     return row | {"answers": answers, "foreign_cores": foreign}
 
 
+def test_a_stall_while_the_machine_took_the_core_is_not_the_gateways(floors: ModuleType) -> None:
+    row = {
+        "case": "stall, json, up to 256 connections",
+        "side": "spillway everything",
+        "kind": "stall",
+        "p999_ms": 50.0,
+    }
+    found = {row["name"]: row for row in floors.judge([{**row, "stolen_ms": 2 * floors.STOLEN}])}
+    assert found["p99.9 stall under wrk, ms"]["verdict"] == "not measured"
+    found = {row["name"]: row for row in floors.judge([{**row, "stolen_ms": floors.STOLEN}])}
+    assert found["p99.9 stall under wrk, ms"]["measured"] == 50.0
+
+
 def test_a_peer_that_had_no_time_to_answer_does_not_make_the_gateway_fast(floors: ModuleType) -> None:
     gateway = load(floors.CLOUD_3MS, 256, 4000)
     best, starved = load("litellm", 32, 80), load("litellm", 256, 16, answers=64)
