@@ -206,7 +206,6 @@ class _Connection(BaseProtocol):
         "_closing",
         "_due",
         "_messages",
-        "_queued",
         "_task",
         "_waiter",
         "clogged",
@@ -232,7 +231,6 @@ class _Connection(BaseProtocol):
         self._closing = False  # nothing more is read
         self._arriving: StreamReader | None = None  # the newest request's body
         self._waiter: asyncio.Future[None] | None = None
-        self._queued = False  # in the door's queue for a turn
         self._task: asyncio.Task[None] | None = None
         self.clogged = False  # the client does not read; `writing_paused` says it too, by a call at every event
 
@@ -250,6 +248,7 @@ class _Connection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         if self._closing or self._parser is None:
             return
+        waits = self.idle
         known = None
         if not self._due and data and (self._arriving is None or self._arriving.is_eof()):
             known = self.door.heads.find(data)
@@ -258,8 +257,7 @@ class _Connection(BaseProtocol):
         else:
             self._parse(data)
         if self._messages:
-            if self._waiter is not None and not self._queued:
-                self._queued = True
+            if waits:  # else it stands in the queue, or will when the request before this one is settled
                 self.door.beginning.add(self.begin)
             if len(self._messages) >= PIPELINED and not self._buffer_paused:
                 self._pause_reading_for_buffer()
@@ -329,7 +327,6 @@ class _Connection(BaseProtocol):
 
     def begin(self) -> None:
         """It is this connection's turn."""
-        self._queued = False
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -362,7 +359,6 @@ class _Connection(BaseProtocol):
                     return
                 self._waiter = self._loop.create_future()
                 if messages:  # it came before the last one was settled
-                    self._queued = True
                     door.beginning.add(self.begin)
                 try:
                     await self._waiter
