@@ -25,7 +25,7 @@ from backends import PACED_PORT, engine, paced_engine
 from floors import DISTURBED, usable
 from loads import PROMPTS, check, paced_load, wrk
 from peers import PORTS, litellm, nginx_proxy, sglang, spillway
-from processes import CORES, ROOT, Foreign, LeftOut, Proxy, claim, stay_off_the_measured_cores, stolen
+from processes import CORES, ROOT, Foreign, LeftOut, Proxy, claim, stay_off_the_measured_cores
 
 TRIES = 3  # of a measurement beside which others worked
 ROUNDS = 6  # answers that each connection should get: a slow proxy is measured longer, not counted as slower still
@@ -141,7 +141,6 @@ class Bench:
             wanted = [size for size in sizes if self.wanted.search(f"{kind} {size} {side}")]
             if not wanted:
                 continue
-            before = stolen()
             with contextlib.ExitStack() as stack:
                 try:
                     proxy = stack.enter_context(start(kind))
@@ -154,7 +153,7 @@ class Bench:
                     row |= {"case": f"{kind}, {size} connections", "side": side, "kind": kind, "rss_mb": proxy.rss_mb()}
                     self.rows.append(row)
                     print(f"{row['case']:22} {side:42} {row['requests_per_s']:>9,.0f}/s", file=sys.stderr)
-            self.after(side, f"{kind}, up to {wanted[-1]} connections", proxy, stolen() - before)
+            self.after(side, f"{kind}, up to {wanted[-1]} connections", proxy)
 
     def undisturbed(self, load: Any, connections: int) -> dict[str, Any]:
         """Measure long enough for the rate, and again where others took of the cores: never for what came out."""
@@ -174,7 +173,7 @@ class Bench:
         if side.startswith("spillway"):
             self.failed.append(line)
 
-    def after(self, side: str, load: str, proxy: Proxy, stolen_ms: float) -> None:
+    def after(self, side: str, load: str, proxy: Proxy) -> None:
         """What a proxy left behind when it stopped: the stalls of its event loop, the time that it took to listen."""
         if proxy.stalls is not None and proxy.stalls.exists():
             stall = json.loads(proxy.stalls.read_text())
@@ -185,7 +184,7 @@ class Bench:
                     "kind": "stall",
                     "p99_ms": stall["p99_ms"],
                     "p999_ms": stall["p999_ms"],
-                    "stolen_ms": stolen_ms,
+                    "stolen_ms": proxy.stolen_ms(),
                 }
             )
             self.rows.append(
@@ -202,12 +201,10 @@ class Bench:
         for side, config in (("direct", None), ("spillway everything", EVERYTHING)):
             for streams in (100, 400, 700):
                 if self.wanted.search(f"paced {streams} {side}"):
-                    before = stolen()
                     try:
                         row, proxy = self.paced_streams(config, streams)
                         for _ in range(TRIES - 1):
                             if row["foreign_cores"] > DISTURBED:
-                                before = stolen()
                                 row, proxy = self.paced_streams(config, streams)
                     except LeftOut as why:
                         self.leave_out(f"{side}, paced, {streams} streams", why)
@@ -216,7 +213,7 @@ class Bench:
                     self.rows.append(row)
                     print(f"{row['case']:22} {side:36} age p99 {row['p99_ms']:.2f} ms", file=sys.stderr)
                     if proxy is not None:
-                        self.after(side, row["case"], proxy, stolen() - before)
+                        self.after(side, row["case"], proxy)
 
     def paced_streams(self, config: dict[str, Any] | None, streams: int) -> tuple[dict[str, Any], Proxy | None]:
         """One measurement; without a configuration, of the load and the engine alone: the floor of every age."""

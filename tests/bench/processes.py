@@ -55,6 +55,11 @@ class Proxy:
         self.stalls = stalls
         self.start_seconds = start_seconds
         self.last_rss = 0.0
+        self._stolen = stolen()
+
+    def stolen_ms(self) -> float:
+        """What the machine below took of the proxy's core since it listened."""
+        return stolen() - self._stolen
 
     def worker(self) -> psutil.Process:
         """The process that does the work: the largest of the tree."""
