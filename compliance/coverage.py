@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.health import HealthContext
+from compliance.detectors.model import Span
 from compliance.fields import located
 from compliance.model import Finding
 from compliance.scan import Scanner

@@ -268,9 +268,10 @@ def may_label(key: str) -> bool:
     return len(key) <= _SHORT and _MAY_LABEL.search(key) is not None
 
 
-def number_texts(value: int | float, label: str = "") -> list[str]:
+def number_texts(value: Any, label: str = "") -> list[str]:
     """What a scanner is to see of a number: the digits that an identifier would have had in quotes, not rounded.
 
+    `value` is an int or a float, and stays what it is: declared so, compiled code would make a float of an int.
     `label`: the key that may label it; without one only long numbers are seen.
     """
     if type(value) is float:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from compliance.detectors.openings import word_start
 from compliance.lane_text import Edit, Form, mask_of
 from compliance.model import Finding

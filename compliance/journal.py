@@ -136,7 +136,7 @@ class Journal:
         self.may_miss = 0  # microseconds: of local requests, one stretch so long that the last writer may have lost
         self.durable_seq = -1
         self.next_seq = 0
-        self._thread = threading.Thread(target=self._run, name=f"journal {origin}", daemon=True)
+        self._own_thread = threading.Thread(target=self._run, name=f"journal {origin}", daemon=True)
 
     # --- opening ----------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class Journal:
         try:
             journal._recover()
             _keep(directory / "key.pub", checkpoints.verifier_key(origin, key.public_key()) + "\n")
-            journal._thread.start()
+            journal._own_thread.start()
         except OSError as error:
             lock.close()
             raise JournalFailed(f"the log in {directory} cannot be opened: {error.strerror}") from None
@@ -324,7 +324,7 @@ class Journal:
         with self._condition:
             self._closing = True
             self._condition.notify()
-        self._thread.join()
+        self._own_thread.join()
         self._segment.close()
         self._lock_file.close()
         if self._failure is not None:

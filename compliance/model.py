@@ -53,3 +53,20 @@ class Verdict(Struct, frozen=True, gc=False):
         if self.action == "block":
             return False
         return self.action == "allow" or boundary == LOCAL or (redacted and self.action == "redact")
+
+
+class Inspection(Struct, frozen=True, gc=False):
+    """What was found in a request, and whether it speaks of care, of its payment or of claims."""
+
+    findings: tuple[Finding, ...] = ()
+    health: bool = False
+
+
+class Piece(Struct, frozen=True):
+    """A part of a field, and where it begins in the joined text of all fields."""
+
+    text: str
+    at: int
+    side: str = ""  # of the conversation: the role, tools as their caller; empty outside of messages
+    key: str = ""  # whose value it is
+    number: bool = False  # of JSON, or an id that stands between texts: it need be no part of what goes on

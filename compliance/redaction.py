@@ -22,13 +22,13 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.forms import Form
+from compliance.detectors.model import Span
 from compliance.fields import KNOWN_KEYS, located, may_label, number_texts
 from compliance.jsontext import Clash, Document, Edit, Leaf, NotJson, apply
-from compliance.model import Action, Finding
+from compliance.model import Action, Finding, Inspection
 from compliance.pseudonyms import LITERAL, PSEUDONYM, Scope, ScopeFull
-from compliance.scan import SEPARATOR, Inspection, NotScanned
+from compliance.scan import SEPARATOR, NotScanned
 from compliance.sought import MAX_GAP, Place, Sought
 
 ROUNDS = 3

@@ -11,15 +11,15 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import re2
-from msgspec import Struct
 
 from compliance.detectors.automaton import MAX_SPANS, Automaton, apart
 from compliance.detectors.company import together, united
 from compliance.detectors.forms import Form, Forms
 from compliance.detectors.health import HealthContext
-from compliance.detectors.patterns import Patterns, Span
+from compliance.detectors.model import Span
+from compliance.detectors.patterns import Patterns
 from compliance.fields import Fields, collect, located
-from compliance.model import Finding
+from compliance.model import Finding, Inspection
 from compliance.splits import across, may_go_on
 
 SEPARATOR = "\n"
@@ -47,13 +47,6 @@ class Detector(Protocol):
     def find(self, text: str) -> list[Span]:
         """Spans in code points of `text`, in order."""
         ...
-
-
-class Inspection(Struct, frozen=True, gc=False):
-    """What was found in a request, and whether it speaks of care, of its payment or of claims."""
-
-    findings: tuple[Finding, ...] = ()
-    health: bool = False
 
 
 NOTHING = Inspection()

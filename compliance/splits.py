@@ -18,14 +18,13 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.hiding import plain_form
+from compliance.detectors.model import Span
 from compliance.detectors.spelling import NUMBER_WORDS
 from compliance.fields import KNOWN_KEYS, NUMBER_DIGITS
 from compliance.identifiers import FAMILY
-from compliance.model import TextField
+from compliance.model import Piece, TextField
 
 MAX_PIECES = 48
 """Fields of one value; more of them in a row are data.  An IBAN has 34 characters."""
@@ -83,16 +82,6 @@ _SAYS_WHEN_OR_WHERE = frozenset(("date", "age", "zip", "place", "name", "address
 
 Look = Callable[[str], list[Span]]
 """The identifiers of a short text, those of its hidden forms included."""
-
-
-class Piece(Struct, frozen=True):
-    """A part of a field, and where it begins in the joined text of all fields."""
-
-    text: str
-    at: int
-    side: str = ""  # of the conversation: the role, tools as their caller; empty outside of messages
-    key: str = ""  # whose value it is
-    number: bool = False  # of JSON, or an id that stands between texts: it need be no part of what goes on
 
 
 def may_go_on(strings: Sequence[str]) -> bool:

@@ -56,7 +56,8 @@ class OpenSegment:
         assert self._file is not None
         data = memoryview(b"\n".join(lines) + b"\n")
         while data:  # a full disk takes a part, and refuses at the next write
-            data = data[self._file.write(data) :]
+            written = self._file.write(data)  # not in the slice: compiled code may evaluate its bounds twice
+            data = data[written:]
         self._sync(self._file.fileno())
         self.offset = self._file.tell()
         self._records += len(lines)

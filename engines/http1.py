@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import httptools
 
@@ -68,8 +68,11 @@ class Owner(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
-    """A socket to one origin.  The pool owns it while it is idle, its user while it is not."""
+class Connection:
+    """A socket to one origin.  The pool owns it while it is idle, its user while it is not.
+
+    An asyncio protocol by its methods.  It derives from none: so it can be compiled to a native class.
+    """
 
     __slots__ = (
         "_again", "_behind", "_bodiless", "_dirty", "_done", "_failed", "_headers", "_host", "_interim", "_loop", "_owner", "_parser",
@@ -87,7 +90,7 @@ class Connection(asyncio.Protocol):
         self.key = (origin, target.boundary, target.allowed_peers)  # of those that may take each other's place
         self._host = b"host: " + host + b"\r\n"
         self._prefix = prefix  # the origin's own path, before the request's
-        self._transport: asyncio.Transport | None = None
+        self._transport: Any = None  # an asyncio.Transport, which uvloop's does not derive from
         self._parser: httptools.HttpResponseParser | None = None
         self._receiver: Receiver | None = None
         self._headers: list[Header] = []
@@ -172,7 +175,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio's callbacks ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         if self.closed:  # given up while it was being opened
@@ -257,6 +260,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         return None
+
+    def pause_writing(self) -> None:
+        """A request is written in one, whatever waits."""
+
+    def resume_writing(self) -> None:
+        """As above."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._behind:

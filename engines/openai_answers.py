@@ -8,10 +8,7 @@ contents, integer error codes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
-
-import msgspec
-from msgspec import Meta, Struct
+from typing import Any
 
 from engines.errors import MalformedAnswer
 from engines.model import (
@@ -29,12 +26,12 @@ from engines.model import (
     RefusalDelta,
     Start,
     TextDelta,
-    TokenCount,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     UsageReport,
 )
+from engines.openai_shapes import Function, Said, ToolCall, UsagePart, decode_chunk, decode_embeddings
 from engines.rates import tier_of
 from engines.rawjson import UNREADABLE
 from engines.refusals import message_of, neutral_type
@@ -50,74 +47,6 @@ LONGEST_TIME = 86_400_000
 """Milliseconds of a time that an engine may report."""
 CALLS_LIMIT = 4096
 """Tool calls of one answer; more is no answer of a model."""
-CHOICES_LIMIT = 4096
-"""Choices of one answer, likewise."""
-
-
-class _Function(Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(Struct):
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
-    function: _Function | None = None
-
-
-class _Said(Struct):
-    """A chunk's delta or a whole answer's message."""
-
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
-    audio: Any = None
-
-
-class _Choice(Struct):
-    index: Annotated[int, Meta(ge=0, lt=CHOICES_LIMIT)] = 0
-    delta: _Said | None = None
-    message: _Said | None = None
-    finish_reason: str | None = None
-
-
-class _Details(Struct):
-    audio_tokens: TokenCount | None = None
-    cached_tokens: TokenCount | None = None
-    cache_write_tokens: TokenCount | None = None
-    reasoning_tokens: TokenCount | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: TokenCount | None = 0
-    completion_tokens: TokenCount | None = 0
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-
-
-class _Chunk(Struct):
-    id: str | None = None
-    model: str | None = None
-    created: int | float | None = None
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    service_tier: Any = None  # that answered, whatever was asked for
-    timings: Any = None  # llama.cpp's, in the chunk that has the usage
-    error: Any = None
-
-
-class _Embeddings(Struct):
-    data: list[msgspec.Raw]
-    model: str | None = None
-    usage: _Usage | None = None
-
-
-_chunk = msgspec.json.Decoder(_Chunk).decode
-_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
 
 class Decoder:
@@ -138,7 +67,7 @@ class Decoder:
         if data == b"[DONE]":
             return (Done(),)
         try:
-            chunk = _chunk(data)
+            chunk = decode_chunk(data)
         except UNREADABLE:
             raise MalformedAnswer("an event is not a chat completion chunk") from None
         if chunk.error is not None or frame.event == "error":
@@ -160,7 +89,7 @@ class Decoder:
             events.append(UsageReport(usage_of(chunk.usage, chunk.timings, self._tier), alone=not choices))
         return events or (Ping(),)
 
-    def _said(self, choice: int, said: _Said, events: list[Event]) -> None:
+    def _said(self, choice: int, said: Said, events: list[Event]) -> None:
         if said.content:
             events.append(TextDelta(choice, said.content))
         reasoning = said.reasoning_content or said.reasoning
@@ -178,9 +107,9 @@ class Decoder:
             spoken = said.audio.get("transcript") if isinstance(said.audio, dict) else None
             events.append(Opaque("audio", carries_text=True, text=spoken if isinstance(spoken, str) else ""))
 
-    def _call(self, choice: int, call: _ToolCall, events: list[Event]) -> None:
+    def _call(self, choice: int, call: ToolCall, events: list[Event]) -> None:
         """A call goes by its index.  Engines that leave it out, or give every call the same, tell calls apart by id."""
-        function = call.function or _Function()
+        function = call.function or Function()
         key = (call.id or None) if call.index is None else call.index
         known = (
             self._calls.get((choice, key)) if key is not None else None if function.name else self._latest.get(choice)
@@ -210,10 +139,10 @@ def decode_answer(operation: Operation, body: bytes, *, read: bool = True) -> Se
     """A whole answer as events; for embeddings its usage alone, since vectors say nothing to a reader."""
     try:
         if operation is Operation.EMBEDDINGS:
-            answer = _embeddings(body)
+            answer = decode_embeddings(body)
             usage = () if answer.usage is None else (UsageReport(usage_of(answer.usage)),)
             return (*usage, Done())
-        chunk = _chunk(body)
+        chunk = decode_chunk(body)
     except UNREADABLE:
         raise MalformedAnswer("the answer is not a completion") from None
     if chunk.error is not None:
@@ -236,7 +165,7 @@ def decode_answer(operation: Operation, body: bytes, *, read: bool = True) -> Se
     return events
 
 
-def usage_of(usage: _Usage, timings: Any = None, tier: Any = None) -> Usage:
+def usage_of(usage: UsagePart, timings: Any = None, tier: Any = None) -> Usage:
     """Disjoint meters: OpenAI's prompt tokens include the cached ones, and those of sound."""
     details = usage.prompt_tokens_details
     if details is None and usage.completion_tokens_details is None and timings is None and tier is None:

@@ -8,17 +8,14 @@ name and no redirect can lead elsewhere; not one request byte is sent before it.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
-from msgspec import Struct
-
+from engines.addresses import Address, address_of
 from engines.errors import (
     AnswerTooLarge,
     BoundaryViolation,
@@ -40,44 +37,6 @@ STEPS = 32
 """Answers that are read, or ended and recorded, in one turn of the event loop where more of them wait."""
 RESEND_TIMEOUT = 2.0
 """Seconds to connect again after a pooled connection was found dead."""
-
-
-class Address(Struct, frozen=True):
-    """An origin taken apart."""
-
-    host: str
-    port: int
-    tls: bool
-    prefix: bytes  # the path before every request's path
-    header: bytes  # the Host header
-    authority: bytes  # host and port, for CONNECT
-    credentials: bytes  # of an egress proxy: the value of Proxy-Authorization, or empty
-
-    def __repr__(self) -> str:  # the default one would print the credentials
-        return f"Address({self.host!r}, {self.port})"
-
-
-@lru_cache(maxsize=1024)
-def address_of(origin: str) -> Address:
-    """`https://host:port/prefix`; raises `ConnectFailed` for what is no such URL."""
-    try:
-        parts = urlsplit(origin)
-        port = parts.port
-    except ValueError:
-        raise ConnectFailed("the engine's address is not a URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConnectFailed("the engine's address is not an http or https URL")
-    tls = parts.scheme == "https"
-    usual = 443 if tls else 80
-    port = port or usual
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    authority = f"{host}:{port}".encode()
-    header = host.encode() if port == usual else authority
-    credentials = b""
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        credentials = b"Basic " + base64.b64encode(pair.encode())
-    return Address(parts.hostname, port, tls, parts.path.rstrip("/").encode(), header, authority, credentials)
 
 
 class Transport:
@@ -247,18 +206,19 @@ class Transport:
 
     async def _open_socket(self, address: Address, target: Target, connection: Connection) -> None:
         context = await self._context() if address.tls else None
+        protocol: Any = connection
         if not self._through_proxy(target):
             server_name = address.host if address.tls else None
             await self._loop.create_connection(
-                lambda: connection, address.host, address.port, ssl=context, server_hostname=server_name
+                lambda: protocol, address.host, address.port, ssl=context, server_hostname=server_name
             )
             return
         transport = await self._tunnel(address)
         if context is None:
-            transport.set_protocol(connection)
+            transport.set_protocol(protocol)
             connection.connection_made(transport)
         else:
-            upgraded = await self._loop.start_tls(transport, connection, context, server_hostname=address.host)
+            upgraded = await self._loop.start_tls(transport, protocol, context, server_hostname=address.host)
             if upgraded is None:  # it closed meanwhile
                 raise ConnectFailed("the egress proxy closed the connection")
             connection.connection_made(upgraded)

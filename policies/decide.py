@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from msgspec import Struct
+from collections.abc import Sequence
 
 from policies.complexity import Routing
 from policies.filters import why_not
-from policies.model import Candidate, Decision, Facts, Veto
+from policies.model import Candidate, Decision, Facts, Steering, Veto
 from policies.rankers import LOCAL, as_declared, home_first, of_size
 
 IN_ORDER = "candidates in order, local first"
-
-
-class Steering(Struct, frozen=True):
-    """What a declared decision says of the order: its rule's name, and the place of each target that it names."""
-
-    rule: str
-    places: Mapping[str, int]
 
 
 def decide(

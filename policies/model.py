@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -64,3 +65,10 @@ class Decision(Struct, frozen=True, gc=False):
     vetoes: tuple[Veto, ...]
     rule: str  # the routing rule that ordered them: "candidates in order", "complexity: short and plain", ...
     overflow: str | None = None  # why the first choice left home, where it did: the local veto's reason
+
+
+class Steering(Struct, frozen=True):
+    """What a declared decision says of the order: its rule's name, and the place of each target that it names."""
+
+    rule: str
+    places: Mapping[str, int]

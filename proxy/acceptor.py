@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 MOST = 8
 """Connections accepted in one turn, so that those who are served already are not kept waiting either: with the first
@@ -18,9 +19,7 @@ request of each it takes 0.4 ms."""
 class Acceptor:
     """Reads a listening socket; each connection gets a protocol of its own."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, protocol: Callable[[], Any]) -> None:
         self._loop = loop
         self._listener = listener
         self._protocol = protocol

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from msgspec import Struct
-
 from compliance.rules import Labels
 from engines.base import Dialect
 from engines.kinds import Kind, kind
@@ -25,13 +23,18 @@ _WORDS = re.compile(r"[,\s]+")
 _FLAG = re.compile(r"beta=(?:true|false)|api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?", re.ASCII)
 
 
-class Timeouts(Struct, frozen=True):
+class Timeouts:
     """Seconds."""
 
-    connect: float = 2.0
-    first_event: float = 60.0
-    idle: float = 60.0
-    total: float = 600.0
+    __slots__ = ("connect", "first_event", "idle", "total")
+
+    def __init__(
+        self, connect: float = 2.0, first_event: float = 60.0, idle: float = 60.0, total: float = 600.0
+    ) -> None:
+        self.connect = connect
+        self.first_event = first_event
+        self.idle = idle
+        self.total = total
 
 
 def without_credentials(query: str) -> str:

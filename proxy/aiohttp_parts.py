@@ -54,10 +54,8 @@ def alone(name: str) -> Iterator[None]:
 
 
 with alone("aiohttp"):
-    from aiohttp.base_protocol import BaseProtocol as BaseProtocol
     from aiohttp.http_exceptions import HttpProcessingError as HttpProcessingError
     from aiohttp.http_parser import HttpRequestParser as HttpRequestParser
-    from aiohttp.http_parser import RawRequestMessage as RawRequestMessage
     from aiohttp.http_writer import HttpVersion10 as HttpVersion10
     from aiohttp.streams import StreamReader as StreamReader
 

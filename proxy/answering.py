@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from compliance.answers import AnswerScanner
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from compliance.holdback import Guard
 from compliance.model import Finding
 from compliance.pseudonyms import Scope

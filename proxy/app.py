@@ -40,6 +40,7 @@ from engines.rates import PriceList
 from engines.tokens import LATEST, installed
 from engines.transport import Transport
 from policies.experiment import experiment_key
+from proxy import pipeline
 from proxy.addressing import Addresses, Timeouts
 from proxy.admission import Admission
 from proxy.alerts import Alerts
@@ -102,11 +103,12 @@ FIRST_SLOT = "slot-0"
 
 
 def version() -> str:
-    """The installed version; "dev" where Spillway runs from its source tree."""
+    """The installed version, `+compiled` where a request's path is; "dev" where Spillway runs from its source tree."""
     try:
-        return metadata.version("spillway")
+        installed = metadata.version("spillway")
     except metadata.PackageNotFoundError:
         return "dev"
+    return installed if str(pipeline.__file__).endswith(".py") else f"{installed}+compiled"
 
 
 class Worker:
@@ -226,9 +228,9 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     catalog = build_catalog(settings, steerers)
     addresses = Addresses(DIALECTS, {n: timeouts_of(settings, n) for n in settings.engines}, version())
     remembering = _remembering(settings)
-    recorder = (Recorder if remembering is None else remembering.recorder)(
+    recorder = Recorder(
         journal, telemetry, catalog, stamped, pseudonym_key(signing_key.private_bytes_raw()),
-        keeps_local=settings.audit.on_failure == "keep_local",
+        keeps_local=settings.audit.on_failure == "keep_local", ended=None if remembering is None else remembering.ended,
     )  # fmt: skip
     tiktoken = build_token_counter(settings, loop)
     if tiktoken is not None and settings.limits.tokenizer == "start":
@@ -258,7 +260,7 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
     steering = Steering(steerers, placing, *scored)
     splits = build_experiments(settings)
     drawn_by = experiment_key(pseudonym_key(signing_key.private_bytes_raw()))
-    chooser = (partial(Splitting, splits, drawn_by, journal) if splits else Chooser)(
+    chooser = (Splitting if splits else Chooser)(
         loop,
         fleet,
         admission,
@@ -268,6 +270,8 @@ async def build_worker(settings: Settings, slot: int, loop: asyncio.AbstractEven
         cheaper_targets(settings),
         steering,
     )
+    if isinstance(chooser, Splitting):
+        chooser.split(splits, drawn_by, journal)
     doubting = await asyncio.to_thread(build_doubting, settings, steerers, chooser)
     attempts = (Attempts if doubting is None else doubting.attempts)(
         loop=loop,

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -193,17 +194,7 @@ class Capturing:
             pending.lose("no_room")
             return
         self._taken += pending.bytes
-        feed = session.feed
-
-        def tee(data: bytes) -> bytes:
-            self._add(pending, data)
-            return feed(data)
-
-        def whole(body: bytes) -> bytes:  # also an answer that came at once passes the tee
-            return Session.whole(session, body)
-
-        session.feed = tee  # type: ignore[method-assign]
-        session.whole = whole  # type: ignore[method-assign]
+        session.tee = partial(self._add, pending)
 
     def end(self, attempt: Attempt, session: Session | None, refusal: bytes) -> None:
         """The attempt is over; `refusal`: what the engine said instead of an answer."""
@@ -211,8 +202,7 @@ class Capturing:
         if pending is None:
             return
         if session is not None:
-            session.__dict__.pop("feed", None)
-            session.__dict__.pop("whole", None)
+            session.tee = None
         if refusal:
             self._add(pending, refusal)
         if not attempt.recorded:  # nothing was sent

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from compliance.model import LOCAL, Verdict
@@ -56,12 +55,15 @@ class _Runner:
         self.local = target.boundary == LOCAL
 
 
-class _Field(Struct, frozen=True):
+class _Field:
     """All who may run for one entry."""
 
-    entry: Entry
-    runners: list[_Runner]
-    candidates: list[Candidate]
+    __slots__ = ("candidates", "entry", "runners")
+
+    def __init__(self, entry: Entry, runners: list[_Runner]) -> None:
+        self.entry = entry
+        self.runners = runners
+        self.candidates = [runner.candidate for runner in runners]
 
 
 class Chooser:
@@ -248,7 +250,7 @@ class Chooser:
                 size=entry.sizes.get(target.name),
             )
             runners.append(_Runner(candidate, target, engine, self._addresses.labels(target)))
-        field = _Field(entry, runners, [runner.candidate for runner in runners])
+        field = _Field(entry, runners)
         if len(self._runners) < MAX_ENTRIES:
             self._runners[id(entry)] = field
         return field

@@ -19,8 +19,7 @@ import typer
 from proxy.terminal import ConfigOption, JsonOption, coloured, fail, located, open_input, report, styled
 
 if TYPE_CHECKING:
-    from compliance.model import Verdict
-    from compliance.scan import Inspection
+    from compliance.model import Inspection, Verdict
     from proxy.config import Settings
 
 app = typer.Typer()

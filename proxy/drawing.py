@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
 from compliance.journal import Journal, JournalError
 from compliance.records import Assigned
 from engines.catalog import Entry
@@ -68,14 +66,19 @@ class Gate:
         return (await steering.ask(self._steerer, signals)).plan.rule == self._name
 
 
-class Split(Struct, frozen=True):
+class Split:
     """A split experiment, worked out."""
 
-    name: str
-    part: SplitPart
-    gate: Gate
-    plans: Mapping[str, Plan]  # by arm
-    arms: Mapping[str, tuple[str, ...]]  # targets
+    __slots__ = ("arms", "gate", "name", "part", "plans")
+
+    def __init__(
+        self, name: str, part: SplitPart, gate: Gate, plans: Mapping[str, Plan], arms: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self.name = name
+        self.part = part
+        self.gate = gate
+        self.plans = plans  # by arm
+        self.arms = arms  # targets
 
     def drawn(
         self, key: bytes, exchange_id: str, principal: Principal, actor: str, session: str, day: int
@@ -88,13 +91,16 @@ class Split(Struct, frozen=True):
         return Drawn(phase[0], kind, phase[1], draw(key, self.name, kind, unit, phase[1]))
 
 
-class Drawn(Struct, frozen=True):
+class Drawn:
     """What came up for a request, and by which rule."""
 
-    phase: int  # from 1
-    unit_kind: str
-    share: float  # of local
-    draw: Draw
+    __slots__ = ("draw", "phase", "share", "unit_kind")
+
+    def __init__(self, phase: int, unit_kind: str, share: float, draw: Draw) -> None:
+        self.phase = phase  # from 1
+        self.unit_kind = unit_kind
+        self.share = share  # of local
+        self.draw = draw
 
 
 def unit_of(by: str, exchange_id: str, principal: Principal, actor: str, session: str) -> tuple[str, str]:
@@ -114,9 +120,12 @@ def unit_of(by: str, exchange_id: str, principal: Principal, actor: str, session
 class Splitting(Chooser):
     """A chooser of a worker with split experiments."""
 
-    def __init__(self, splits: Mapping[str, Sequence[Split]], key: bytes, journal: Journal, *arguments: Any) -> None:
-        """`splits` by public name, in the order in which they are asked; `arguments` are the chooser's."""
-        super().__init__(*arguments)
+    _splits: Mapping[str, Sequence[Split]]
+    _key: bytes
+    _journal: Journal
+
+    def split(self, splits: Mapping[str, Sequence[Split]], key: bytes, journal: Journal) -> None:
+        """Once it is made: `splits` by public name, in the order in which they are asked; `key` draws."""
         self._splits = splits
         self._key = key
         self._journal = journal

@@ -27,12 +27,10 @@ from policies.escalation import Judgement, Scorer, Share, Wanted, judge
 from policies.model import Decision
 from proxy.attempts import Attempts, Failure
 from proxy.choosing import Chooser, facts_of
-from proxy.deadlines import Deadlines
 from proxy.estimates import Counts
 from proxy.exchange import Attempt, ClientSink, Exchange
 from proxy.faults import describe
 from proxy.held import HeldSink, wanted_of
-from proxy.recording import Recorder
 from proxy.session import Session
 from proxy.spending import OutOfBudget
 from proxy.steering import Escalation, Steerer
@@ -62,7 +60,9 @@ class Doubting:
 
     def attempts(self, **parts: Any) -> Attempts:
         """As `Attempts` is made, for a worker with the option."""
-        return Escalating(self, **parts)
+        made = Escalating(**parts)
+        made.doubting = self
+        return made
 
 
 def escalations_of(steerers: Mapping[str, Steerer]) -> dict[str, Escalation]:
@@ -89,21 +89,14 @@ def answer_scorer(part: ComplexityPart) -> Complexity | None:
 class Escalating(Attempts):
     """Attempts of a worker with decisions of which one at least has the option."""
 
-    def __init__(
-        self, doubting: Doubting, *, deadlines: Deadlines, recorder: Recorder, max_attempts: int, **parts: Any
-    ) -> None:
-        super().__init__(deadlines=deadlines, recorder=recorder, max_attempts=max_attempts, **parts)
-        self._doubting = doubting
-        self._watch = deadlines
-        self._pen = recorder
-        self._most = max_attempts
+    doubting: Doubting  # set once it is made
 
     async def run(self, exchange: Exchange, decision: Decision, targets: dict[str, Target]) -> None:
-        escalation = self._doubting.escalations.get(decision.rule)
+        escalation = self.doubting.escalations.get(decision.rule)
         if escalation is None or exchange.request is None or exchange.request.operation is not Operation.CHAT:
             await super().run(exchange, decision, targets)
             return
-        going = _Going(exchange, escalation, self._doubting, self._loop.time)
+        going = _Going(exchange, escalation, self.doubting, self._loop.time)
         barred = going.barred()
         if barred:
             going.why = barred
@@ -129,13 +122,13 @@ class Escalating(Attempts):
             logprobs=bool(request.body.get("logprobs")),
         )
         exchange.sink = held
-        self._watch.add(held)
+        self._deadlines.add(held)
         try:
             await super().run(exchange, decision, targets)
             if held.kept:
                 await self._up(going, held, real)
         finally:
-            self._watch.discard(held)
+            self._deadlines.discard(held)
             self._settle(going)
             exchange.sink = real
             if going.why != "up":
@@ -151,7 +144,7 @@ class Escalating(Attempts):
             going.share.stay()
             return False
         try:
-            going.judgement = judge(held.reader.said(), going.wanted, self._doubting.scorer, going.escalation.threshold)
+            going.judgement = judge(held.reader.said(), going.wanted, self.doubting.scorer, going.escalation.threshold)
         except Exception as error:  # noqa: BLE001  a fault in reading an answer is no fault of the answer: it goes out
             log.error("an answer could not be judged: %s", describe(error))
             going.why = "unread"
@@ -159,7 +152,7 @@ class Escalating(Attempts):
             return False
         if not going.judgement.doubtful:
             going.why = "good"
-        elif len(going.exchange.attempts) >= self._most:
+        elif len(going.exchange.attempts) >= self._max_attempts:
             going.why = "attempts"
         else:
             going.why = going.decide() or ("" if going.share.left else "share")
@@ -192,7 +185,7 @@ class Escalating(Attempts):
             more = exchange.decision.vetoes[vetoes:] if exchange.decision is not None else ()
             going.why = "failed" if len(exchange.attempts) > before else more[-1].reason if more else "unhealthy"
         except JournalError:
-            if not self._pen.keeps_local:
+            if not self._recorder.keeps_local:
                 raise
             going.why = "audit_unavailable"
         if not real.started:
@@ -255,7 +248,7 @@ class Escalating(Attempts):
             up="",
             why=going.why,
         )
-        self._pen.judged(
+        self._recorder.judged(
             record,
             going.attempt.target if going.attempt is not None else None,
             asked[-1].target if asked else None,
@@ -334,12 +327,12 @@ class _Going:
 class _UpperSink:
     """The client's sink while somebody further up is asked: what comes in time commits, what comes later is dropped."""
 
-    __slots__ = ("_commit", "_real", "bytes_out", "scope", "started")
+    __slots__ = ("_commit", "_sink", "bytes_out", "scope", "started")
 
     scope: asyncio.Timeout
 
     def __init__(self, real: ClientSink, commit: Callable[[], None]) -> None:
-        self._real = real
+        self._sink = real
         self._commit = commit
         self.started = False
         self.bytes_out = real.bytes_out
@@ -351,38 +344,38 @@ class _UpperSink:
 
     @property
     def on_resume(self) -> Callable[[], None] | None:
-        return self._real.on_resume
+        return self._sink.on_resume
 
     @on_resume.setter
     def on_resume(self, call: Callable[[], None] | None) -> None:
-        self._real.on_resume = call
+        self._sink.on_resume = call
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
         if self._commits():
-            self._real.whole(status, head, body)
-            self.bytes_out = self._real.bytes_out
+            self._sink.whole(status, head, body)
+            self.bytes_out = self._sink.bytes_out
 
     def begin(self, status: int, head: bytes, first: bytes) -> bool:
         if not self._commits():
             return False
-        paused = self._real.begin(status, head, first)
-        self.bytes_out = self._real.bytes_out
+        paused = self._sink.begin(status, head, first)
+        self.bytes_out = self._sink.bytes_out
         return paused
 
     def write(self, data: bytes) -> bool:
         if not self.started:
             return False
-        paused = self._real.write(data)
-        self.bytes_out = self._real.bytes_out
+        paused = self._sink.write(data)
+        self.bytes_out = self._sink.bytes_out
         return paused
 
     def finish(self) -> None:
         if self.started:
-            self._real.finish()
-            self.bytes_out = self._real.bytes_out
+            self._sink.finish()
+            self.bytes_out = self._sink.bytes_out
 
     def abort(self) -> None:
-        self._real.abort()
+        self._sink.abort()
 
     def _commits(self) -> bool:
         """The first byte of its answer is there.  False: too late, the held answer is on its way."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from msgspec import Struct
-
 from compliance.model import Finding, Verdict
 from compliance.pseudonyms import Scope
 from compliance.rules import Facts, Labels, Ruling
@@ -76,71 +74,88 @@ class ClientSink(Protocol):
         ...
 
 
-class Redaction(Struct, frozen=True):
+class Redaction:
     """A request in which all that the rules want replaced is replaced; the map of its scope is on the disk."""
 
-    request: Request
-    scope: Scope
-    counts: tuple[tuple[str, int], ...]  # (kind, how many were replaced)
+    __slots__ = ("counts", "request", "scope")
+
+    def __init__(self, request: Request, scope: Scope, counts: tuple[tuple[str, int], ...]) -> None:
+        self.request = request
+        self.scope = scope
+        self.counts = counts  # (kind, how many were replaced)
 
 
-class NotRedacted(Struct, frozen=True):
+class NotRedacted:
     """Why a request cannot be redacted, so that it stays local: a veto's words."""
 
-    reason: str  # unredactable, or pseudonyms (which may pass)
-    detail: str
+    __slots__ = ("detail", "reason")
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason  # unredactable, or pseudonyms (which may pass)
+        self.detail = detail
 
 
-class Attempt(Struct, eq=False):
+class Attempt:
     """One target tried.  Times are microseconds since the exchange's start; 0: it did not come to that."""
 
-    index: int
-    target: Target
-    started_us: int
-    verdict: Verdict  # for this target
-    connect_us: int = 0
-    first_us: int = 0
-    total_us: int = 0
-    committed: bool = False
-    status: int = 0
-    error: str = ""
-    ending: Ending = "abandoned"  # what stands if nothing else is said: the task was cancelled
-    usage: Usage | None = None
-    cost: int = 0
-    price: str = ""
-    charged: Price | None = None  # by which its hold was reckoned: it holds until the attempt is over
-    hold: int = 0
-    scopes: tuple[str, ...] = ()
-    bytes_in: int = 0
-    line: Any = None  # of its records (`proxy.recording`), once the first was made
-    capture: Any = None  # what `proxy.capturing` keeps of it, where something is captured
-    answer_findings: tuple[Finding, ...] = ()
-    billable: bool = False  # the engine took the request, and did not refuse it
-    recorded: bool = False
-    scope: Scope | None = None  # of what was replaced in the request: the way back for its answer
-    redacted: tuple[tuple[str, int], ...] = ()
+    __slots__ = (
+        "answer_findings", "billable", "bytes_in", "capture", "charged", "committed", "connect_us", "cost", "ending", "error", "first_us",
+        "hold", "index", "line", "price", "recorded", "redacted", "scope", "scopes", "started_us", "status", "target", "total_us", "usage",
+        "verdict",
+    )  # fmt: skip
+
+    def __init__(self, index: int, target: Target, started_us: int, verdict: Verdict) -> None:
+        self.index = index
+        self.target = target
+        self.started_us = started_us
+        self.verdict = verdict  # for this target
+        self.connect_us = self.first_us = self.total_us = 0
+        self.committed = False
+        self.status = 0
+        self.error = ""
+        self.ending: Ending = "abandoned"  # what stands if nothing else is said: the task was cancelled
+        self.usage: Usage | None = None
+        self.cost = 0
+        self.price = ""
+        self.charged: Price | None = None  # by which its hold was reckoned: it holds until the attempt is over
+        self.hold = 0
+        self.scopes: tuple[str, ...] = ()
+        self.bytes_in = 0
+        self.line: Any = None  # of its records (`proxy.recording`), once the first was made
+        self.capture: Any = None  # what `proxy.capturing` keeps of it, where something is captured
+        self.answer_findings: tuple[Finding, ...] = ()
+        self.billable = False  # the engine took the request, and did not refuse it
+        self.recorded = False
+        self.scope: Scope | None = None  # of what was replaced in the request: the way back for its answer
+        self.redacted: tuple[tuple[str, int], ...] = ()
 
 
-class Exchange(Struct, eq=False):
+class Exchange:
     """One request from its first byte to its records."""
 
-    id: str
-    inbound: Inbound
-    sink: ClientSink
-    at: int  # microseconds since the epoch
-    started: float  # the loop's clock, seconds
-    surface: Surface | None = None
-    principal: Principal | None = None
-    request: Request | None = None
-    ruling: Ruling | None = None
-    facts: Facts | None = None  # what rules look at; None: it was not scanned
-    verdict: Verdict | None = None  # for a cloud without a contract: the one that is shown
-    decision: Decision | None = None
-    steered: Steered | None = None  # by the operator's decisions, where the model has any
-    attempts: list[Attempt] = []
-    redactions: dict[Labels, Redaction | NotRedacted] = {}  # by the labels of the targets they are for
-    queue_us: int = 0
-    refused: str = ""  # the refusal's code, if it ended so
-    refused_status: int = 0
-    actor: str = ""
-    told: Told = UNTOLD  # by the head, for the records
+    __slots__ = (
+        "actor", "at", "attempts", "decision", "facts", "id", "inbound", "principal", "queue_us", "redactions", "refused",
+        "refused_status", "request", "ruling", "sink", "started", "steered", "surface", "told", "verdict",
+    )  # fmt: skip
+
+    def __init__(self, id: str, inbound: Inbound, sink: ClientSink, at: int, started: float) -> None:
+        self.id = id
+        self.inbound = inbound
+        self.sink = sink
+        self.at = at  # microseconds since the epoch
+        self.started = started  # the loop's clock, seconds
+        self.surface: Surface | None = None
+        self.principal: Principal | None = None
+        self.request: Request | None = None
+        self.ruling: Ruling | None = None
+        self.facts: Facts | None = None  # what rules look at; None: it was not scanned
+        self.verdict: Verdict | None = None  # for a cloud without a contract: the one that is shown
+        self.decision: Decision | None = None
+        self.steered: Steered | None = None  # by the operator's decisions, where the model has any
+        self.attempts: list[Attempt] = []
+        self.redactions: dict[Labels, Redaction | NotRedacted] = {}  # by the labels of the targets they are for
+        self.queue_us = 0
+        self.refused = ""  # the refusal's code, if it ended so
+        self.refused_status = 0
+        self.actor = ""
+        self.told: Told = UNTOLD  # by the head, for the records

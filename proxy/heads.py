@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
-
 from proxy.auth import credential, digest
 from proxy.surfaces import POSTS
 
 
-class Told(Struct, frozen=True):
-    """What a head says for the records, as they have it."""
+class Told:
+    """What a head says for the records, as they have it.  Shared by requests: nobody changes it."""
 
-    subject: str = ""  # a pseudonym
-    trace: str = ""  # the client's `traceparent`, which goes on to engines at home
-    stored_trace: str = ""  # its pseudonym
-    request_class: str = ""
-    tags: tuple[str, ...] = ()
+    __slots__ = ("request_class", "stored_trace", "subject", "tags", "trace")
+
+    def __init__(
+        self,
+        subject: str = "",
+        trace: str = "",
+        stored_trace: str = "",
+        request_class: str = "",
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.subject = subject  # a pseudonym
+        self.trace = trace  # the client's `traceparent`, which goes on to engines at home
+        self.stored_trace = stored_trace  # its pseudonym
+        self.request_class = request_class
+        self.tags = tags
 
 
 class Head:

@@ -15,17 +15,15 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import cast
+from typing import Any
 
 from engines.heads import FLEETING, Heads, length_of
 from engines.http1 import header_block
 from engines.turns import Turns
 from proxy.aiohttp_parts import (
-    BaseProtocol,
     HttpProcessingError,
     HttpRequestParser,
     HttpVersion10,
-    RawRequestMessage,
     RequestPayloadError,
     StreamReader,
 )
@@ -198,14 +196,23 @@ class HttpInbound:
         return b"".join(parts)
 
 
-class _Connection(BaseProtocol):
-    """A client's connection: requests are parsed as they come and answered in turn."""
+class _Connection:
+    """A client's connection: requests are parsed as they come and answered in turn.
+
+    An asyncio protocol by its methods, and what aiohttp's parser and its `StreamReader` ask of one: they stop the reading
+    when much is read that nobody asked for, and resume it.  It derives from neither's: so it can be compiled to a native
+    class.
+    """
 
     __slots__ = (
         "_arriving",
+        "_buffer_paused",
         "_closing",
         "_due",
+        "_loop",
         "_messages",
+        "_parser",
+        "_reading_paused",
         "_task",
         "_waiter",
         "clogged",
@@ -214,14 +221,19 @@ class _Connection(BaseProtocol):
         "head_only",
         "peer",
         "sink",
+        "transport",
     )
 
     def __init__(self, door: Door) -> None:
-        parser = HttpRequestParser(
-            self, door.loop, READ_AHEAD, payload_exception=RequestPayloadError, auto_decompress=False, max_msg_queue_size=PIPELINED
+        protocol: Any = self
+        self._parser: Any = HttpRequestParser(
+            protocol, door.loop, READ_AHEAD, payload_exception=RequestPayloadError, auto_decompress=False, max_msg_queue_size=PIPELINED
         )  # fmt: skip
-        super().__init__(door.loop, parser)
+        self._loop = door.loop
         self.door = door
+        self.transport: Any = None  # an asyncio.Transport, which uvloop's does not derive from
+        self._reading_paused = False  # by the parser: a body has come that nobody reads
+        self._buffer_paused = False  # by the requests that wait
         self.sink: _Sink | None = None
         self.head_only = False
         self.peer = ""
@@ -232,15 +244,15 @@ class _Connection(BaseProtocol):
         self._arriving: StreamReader | None = None  # the newest request's body
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self.clogged = False  # the client does not read; `writing_paused` says it too, by a call at every event
+        self.clogged = False  # the client does not read
 
     # --- the transport's callbacks ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        self.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
-        cast(asyncio.Transport, transport).set_write_buffer_limits(_MAX_WRITE_BUFFER)
+        self.transport.set_write_buffer_limits(_MAX_WRITE_BUFFER)
         self.deadline = self._loop.time() + self.door.header_timeout
         self.door.opened(self)
         self._task = self._loop.create_task(self._run())
@@ -260,7 +272,8 @@ class _Connection(BaseProtocol):
             if waits:  # else it stands in the queue, or will when the request before this one is settled
                 self.door.beginning.add(self.begin)
             if len(self._messages) >= PIPELINED and not self._buffer_paused:
-                self._pause_reading_for_buffer()
+                self._buffer_paused = True
+                self._stop_reading()
 
     def _parse(self, data: bytes) -> None:
         """Give it to the parser, and take what it makes of it."""
@@ -287,7 +300,7 @@ class _Connection(BaseProtocol):
         if first and not self._due and len(messages) == 1 and not upgraded:
             self._learn(data, messages[0][0])
 
-    def _learn(self, data: bytes, message: RawRequestMessage) -> None:
+    def _learn(self, data: bytes, message: Any) -> None:
         headers = message.headers.copy()
         if len(headers) <= KEPT_HEADERS and FLEETING.isdisjoint([name.lower() for name in headers]):
             headers.popall("content-length")  # another in each
@@ -300,7 +313,7 @@ class _Connection(BaseProtocol):
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
+        self.transport = None
         self._parser = None
         self._closing = True
         if self._task is None or self._task.done():
@@ -316,11 +329,9 @@ class _Connection(BaseProtocol):
             self._task.cancel()  # engines would go on for clients that left (law 9)
 
     def pause_writing(self) -> None:
-        super().pause_writing()
         self.clogged = True
 
     def resume_writing(self) -> None:
-        super().resume_writing()
         self.clogged = False
         if self.sink is not None and self.sink.on_resume is not None:
             self.sink.on_resume()
@@ -334,6 +345,33 @@ class _Connection(BaseProtocol):
     def on_deadline(self, now: float) -> None:
         """The head did not come in time, or nothing did."""
         self.close()
+
+    # --- what aiohttp's parser asks of a protocol ---------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return self.transport is not None
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+        if self._parser is not None:
+            self._parser.pause_reading()
+        self._stop_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        self._reading_paused = False
+        if resume_parser:
+            self.data_received(b"")  # what the parser has kept; it may pause again
+        self._go_on_reading()
+
+    def _stop_reading(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def _go_on_reading(self) -> None:
+        """Unless one of the two reasons to wait remains."""
+        if self.transport is not None and not self._reading_paused and not self._buffer_paused:
+            self.transport.resume_reading()
 
     # --- requests in turn -------------------------------------------------------------------------------
 
@@ -402,7 +440,8 @@ class _Connection(BaseProtocol):
         if self._buffer_paused and not self._messages:
             self.data_received(b"")
             if len(self._messages) < PIPELINED:
-                self._resume_reading_for_buffer()
+                self._buffer_paused = False
+                self._go_on_reading()
 
     async def _drop(self, payload: StreamReader) -> None:
         """Closing on unread data resets the connection, and the client might never see its answer."""
@@ -415,7 +454,7 @@ class _Connection(BaseProtocol):
             pass
 
 
-def _head(message: RawRequestMessage, headers: Mapping[str, str]) -> Head:
+def _head(message: Any, headers: Mapping[str, str]) -> Head:
     return Head(
         message.method, message.path, headers, http10=message.version is HttpVersion10, closes=message.should_close
     )

@@ -22,9 +22,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compliance.journal import JournalError
-from compliance.model import Verdict
+from compliance.model import Inspection, Verdict
 from compliance.rules import CLOUD, HOME, Facts, Fixed, Ruleset, Ruling
-from compliance.scan import FAILED, Inspection, Scanner
+from compliance.scan import FAILED, Scanner
 from engines.base import Dialect
 from engines.catalog import Catalog, Entry
 from engines.errors import AnswerBlocked, EngineRefused, Untranslatable
@@ -175,9 +175,12 @@ class Pipeline:
         decision, targets = await self._chooser.choose(exchange, entry)
         while exchange.ruling.findings and not await self._attempts.ready(exchange, decision, targets):
             decision, targets = await self._chooser.choose(exchange, entry)  # it cannot be redacted for the first one
+        broke: OutOfBudget | None = None
         try:
             await self._attempts.run(exchange, decision, targets)
-        except OutOfBudget as broke:
+        except OutOfBudget as out:
+            broke = out
+        if broke is not None:
             await self._instead(exchange, entry, broke)
 
     async def _instead(self, exchange: Exchange, entry: Entry, broke: OutOfBudget) -> None:

@@ -11,11 +11,9 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
-
-from msgspec import Struct
 
 from compliance.journal import Journal, JournalError
 from compliance.model import Finding
@@ -55,9 +53,10 @@ class Recorder:
 
     def __init__(
         self, journal: Journal, telemetry: Telemetry, catalog: Catalog, stamps: Stamps, pseudonym_key: bytes,
-        *, keeps_local: bool = False,
+        *, keeps_local: bool = False, ended: Callable[[Exchange, Attempt], None] | None = None,
     ) -> None:  # fmt: skip
         self._journal = journal
+        self._ended = ended  # told of each attempt whose outcome was recorded
         self._telemetry = telemetry
         self._stamps = stamps
         self._policy = stamps.policy
@@ -199,6 +198,8 @@ class Recorder:
             self._journal.append(record)
         except JournalError:
             pass  # the journal has said so and refuses what comes next; at the next start this attempt is `interrupted`
+        if self._ended is not None:
+            self._ended(exchange, attempt)
 
     def judged(self, record: Judged, lower: Target | None, upper: Target | None) -> None:
         """Queue what was made of an answer that was held; never raises, as `outcome`."""
@@ -407,23 +408,28 @@ def _places(found: Sequence[Finding]) -> str:
     return f"{sure}:{','.join(places)}{',...' if len(found) > MAX_PLACES else ''}"
 
 
-class _Line(Struct, frozen=True):
+class _Line:
     """Records to be copied: what stands in them holds for all of a line's requests."""
 
-    principal: Principal  # which stays alive with it, so that no other can have its id
-    decision: Any  # Decision and Outcome, whose `__copy__` msgspec does not declare
-    outcome: Any
+    __slots__ = ("decision", "outcome", "principal")
+
+    def __init__(self, principal: Principal, decision: Any, outcome: Any) -> None:
+        self.principal = principal  # which stays alive with it, so that no other can have its id
+        self.decision = decision  # Decision and Outcome, whose `__copy__` msgspec does not declare
+        self.outcome = outcome
 
 
-class _Route(Struct, frozen=True):
+class _Route:
     """What records say of a target."""
 
-    name: str
-    contract: str
-    served: str
-    metric: (
-        str  # as metrics and spans call it: an engine's undeclared models together, however many names clients make up
-    )
+    __slots__ = ("contract", "metric", "name", "served")
+
+    def __init__(self, name: str, contract: str, served: str, metric: str) -> None:
+        self.name = name
+        self.contract = contract
+        self.served = served
+        self.metric = metric
+        """As metrics and spans call it: an engine's undeclared models together, however many names clients make up."""
 
 
 def _contract(target: Target) -> str:

@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from compliance.identifiers import FAMILY
-from compliance.model import Action, Finding
+from compliance.model import Action, Finding, Inspection
 from compliance.pseudonyms import LITERAL, Known
 from compliance.redaction import Unredactable, known_kinds, redact_body
 from compliance.rules import Labels, Ruling
-from compliance.scan import Inspection, NotScanned, Scanner
+from compliance.scan import NotScanned, Scanner
 from compliance.sought import Sought
 from engines.base import Dialect
 from engines.model import BadRequest, Request

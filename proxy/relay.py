@@ -90,6 +90,8 @@ class Relay(Receiver):
                 self._refusal.append(data)
             return
         session = self._session
+        if session.tee is not None:
+            session.tee(data)
         out = session.feed(data)
         self._heard = True
         if out:
@@ -131,6 +133,8 @@ class Relay(Receiver):
         self.status, self.headers, self.bytes_in = 200, headers, len(body)
         self._drained = self.over = True
         self._deadlines.discard(self)
+        if session.tee is not None:
+            session.tee(body)
         answer = session.whole(body)
         self.error = session.error
         if session.error is None:

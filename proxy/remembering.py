@@ -20,8 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -36,7 +35,6 @@ from policies.signals import last_said
 from proxy.background import gather, step_back
 from proxy.exchange import Attempt, Exchange
 from proxy.held import Reader, wanted_of
-from proxy.recording import Recorder
 
 if TYPE_CHECKING:
     from policies.embedding import Floats, StaticEmbedding
@@ -131,10 +129,13 @@ class Remembering:
         self.lost = 0
         self._thread = threading.Thread(target=self._run, name="remember", daemon=True)
 
-    @property
-    def recorder(self) -> Callable[..., Recorder]:
-        """A recorder that hands over what is to be remembered."""
-        return partial(_Remembering, self)
+    def ended(self, exchange: Exchange, attempt: Attempt) -> None:
+        """An attempt's outcome was recorded: the first that completed gave the answer."""
+        if attempt.ending != "completed":
+            return
+        before = exchange.attempts[: attempt.index]  # an answer that was held and not given is completed, too
+        if not before or not any([other.ending == "completed" for other in before]):
+            self.note(exchange)
 
     def start(self) -> None:
         """Before the first request: what is loaded now holds up none."""
@@ -283,22 +284,6 @@ class Remembering:
             return  # an erasure, or a new hold: at the next turn
         except (VaultFailed, OSError) as error:
             self._failed(error)
-
-
-class _Remembering(Recorder):
-    """A recorder where something is remembered: others do not even ask."""
-
-    def __init__(self, remembering: Remembering, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._remembering = remembering
-
-    def outcome(self, exchange: Exchange, attempt: Attempt) -> None:
-        super().outcome(exchange, attempt)
-        if attempt.ending != "completed" or not attempt.recorded:
-            return
-        before = exchange.attempts[: attempt.index]  # an answer that was held and not given is completed, too
-        if not before or not any([other.ending == "completed" for other in before]):
-            self._remembering.note(exchange)
 
 
 def _names(exchange: Exchange, attempt: int) -> tuple[str, int, int, str, str, str]:

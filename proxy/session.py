@@ -11,7 +11,7 @@ terminal event came and every choice had its finish.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -101,6 +101,7 @@ class Session(ABC):
         self.error: EngineError | None = None
         self.done = False
         self.told = False  # the engine's own error event has reached the client
+        self.tee: Callable[[bytes], None] | None = None  # gets the engine's bytes as they come, before they are read
         self.usage: Usage | None = None
         self._length = 0
         self._kept: list[str] | None = None

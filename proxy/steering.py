@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from engines.catalog import Entry
 from engines.model import Target
 from policies.conditions import All, parse
-from policies.decide import Steering as Order
 from policies.declared import Choice, Declared, declared, first, in_order, places
+from policies.model import Steering as Order
 from policies.model import Veto
 from policies.signals import NOWHERE, Pending, SignalFailed, Signals, told
 from policies.stages import words_of

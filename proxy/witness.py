@@ -25,10 +25,11 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from compliance.witnessing import Note, newest
+from engines.addresses import address_of
 from engines.errors import EngineError
 from engines.model import Target
 from engines.sigv4 import Credentials, Scope, signed_headers
-from engines.transport import Transport, address_of
+from engines.transport import Transport
 from proxy.config import Settings
 from proxy.config_parts import Bucket, Webhook, WitnessPart
 from proxy.faults import describe

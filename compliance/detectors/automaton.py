@@ -13,14 +13,14 @@ Everything is matched against UTF-8 bytes (`\\w`, `\\d` and `\\b` are ASCII's). 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hyperscan
 import re2
-from msgspec import Struct
 
 from compliance.detectors.compiled import Shelf, database
+from compliance.detectors.model import Pattern, Span
 
 MAX_SPANS = 256
 """Identifiers located by one pattern, unless the caller wants all; more of them change no verdict."""
@@ -35,32 +35,6 @@ WIDENED = 1 << 20
 
 class TooMany(ValueError):
     """More candidates than are tried: the text is not scanned, so it must not be called clean."""
-
-
-class Span(Struct, frozen=True):
-    """One identifier: code points of the text that was given."""
-
-    type: str
-    start: int
-    end: int
-    confidence: float
-
-
-class Pattern(Struct, frozen=True):
-    """A shape (RE2 syntax, ASCII).  Group 1 is the identifier; `check` gets its text.
-
-    `trigger` occurs in all that `shape` matches (None: the shape itself).  A match begins at most `back` bytes before
-    the trigger's end and goes on at most `ahead` bytes after it, where at least `digits` digits must stand.
-    """
-
-    type: str
-    shape: str
-    check: Callable[[str], bool] | None = None
-    confidence: float = 1.0
-    trigger: str | None = None
-    back: int = 96
-    ahead: int = 192
-    digits: int = 0
 
 
 def options() -> Any:

@@ -8,9 +8,9 @@ only the faintest of them need company.
 
 from __future__ import annotations
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.crowd import cues, many_meant
 from compliance.detectors.lexicon import GIVEN, SURNAME, WORD, lexicon
+from compliance.detectors.model import Span
 from compliance.detectors.named import by_label
 from compliance.detectors.people import TITLES, before, labels_a_name, names_a_thing
 

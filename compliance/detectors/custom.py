@@ -18,7 +18,7 @@ from compliance.detectors.checksums import alnum, digits
 from compliance.identifiers import NAMES
 
 if TYPE_CHECKING:
-    from compliance.detectors.automaton import Pattern
+    from compliance.detectors.model import Pattern
 
 MAX_DETECTORS = 64
 MAX_PATTERN = 1_000
@@ -114,7 +114,7 @@ def custom_patterns(detectors: Sequence[Detector]) -> tuple[Pattern, ...]:
 
 
 def _made(detector: Detector) -> list[Pattern]:
-    from compliance.detectors.automaton import Pattern  # with the libraries below: most configurations have no detector
+    from compliance.detectors.model import Pattern  # with the libraries below: most configurations have no detector
 
     _check_pattern(detector)
     check = None

@@ -19,9 +19,10 @@ from typing import Any
 import hyperscan
 
 from compliance.detectors import encodings, hiding, spelling
-from compliance.detectors.automaton import Span, TooMany
+from compliance.detectors.automaton import TooMany
 from compliance.detectors.compiled import Shelf, database
 from compliance.detectors.hiding import ORDINARY, OVERRIDE, Replacement
+from compliance.detectors.model import Span
 
 _WORDLIKE = 0
 """The gate of base64, which some words pass, too: those are of small letters alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from compliance.detectors.automaton import Pattern
+from compliance.detectors.model import Pattern
 
 _TAG = r"</?[A-Za-z][^<>]*>"
 _FILLED = (

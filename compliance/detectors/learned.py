@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.crowd import about_many, one_person
 from compliance.detectors.learned_features import ROWS, Features
 from compliance.detectors.lexicon import FREQUENT, GIVEN, REGION, SURNAME, WORD, Lexicon, lexicon
+from compliance.detectors.model import Span
 from compliance.detectors.people import TITLES, before, names_a_thing
 
 CHUNK = 1024

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.lexicon import COMMON, FREQUENT, GIVEN, REGION, SURNAME, WORD
+from compliance.detectors.model import Span
 
 CONFIDENCE = 0.96
 _NAME = (

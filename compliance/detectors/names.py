@@ -10,9 +10,10 @@ import re
 
 from msgspec import Struct
 
-from compliance.detectors.automaton import Span, apart
+from compliance.detectors.automaton import apart
 from compliance.detectors.crowd import one_person
 from compliance.detectors.lexicon import COMMON, FREQUENT, GIVEN, REGION, SURNAME, TOWN, WORD, Lexicon, lexicon
+from compliance.detectors.model import Span
 from compliance.detectors.named import named
 from compliance.detectors.people import (
     AT,

@@ -19,8 +19,9 @@ from functools import cache
 import re2
 from msgspec import Struct
 
-from compliance.detectors.automaton import Pattern, options
+from compliance.detectors.automaton import options
 from compliance.detectors.hiding import HIDING, plain_form
+from compliance.detectors.model import Pattern
 
 LOOK_BACK = 16_384
 """Characters at a text's end in which beginnings are looked for."""

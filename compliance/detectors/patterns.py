@@ -14,8 +14,9 @@ from compliance.detectors import (
     shapes_payment,
     shapes_place,
 )
-from compliance.detectors.automaton import MAX_SPANS, MAX_TRIES, Automaton, Pattern, Span, TooMany, apart
+from compliance.detectors.automaton import MAX_SPANS, MAX_TRIES, Automaton, TooMany, apart
 from compliance.detectors.compiled import Shelf
+from compliance.detectors.model import Pattern, Span
 from compliance.detectors.tables import columns
 
 __all__ = ["MAX_SPANS", "MAX_TRIES", "PATTERNS", "Pattern", "Patterns", "Span", "TooMany"]

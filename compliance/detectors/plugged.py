@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from compliance.identifiers import NAMES
 
 _FOREIGN = (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 
 LEAST_SCORE = 0.4
 """That of a telephone number.  Below it Presidio's shapes, without context, match nearly any number."""

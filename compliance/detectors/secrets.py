@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from compliance.detectors.automaton import Pattern
+from compliance.detectors.model import Pattern
 
 _B = r"(?:^|[^A-Za-z0-9_])"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import label, labelled
+from compliance.detectors.model import Pattern
 
 _APART = r"[ .\-]"
 _EXTENSION = r"(?: ?(?:x|ext\.?|extension) ?\d{1,6})?"

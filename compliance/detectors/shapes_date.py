@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import label, labelled
+from compliance.detectors.model import Pattern
 
 _MONTH = (
     r"(?:jan(?:uary|uar|vier|\.)?|feb(?:ruary|ruar|\.)?|mar(?:ch|\.)?|apr(?:il|\.)?|(?-i:May|MAY)|june?|july?|aug(?:ust|\.)?|sept?(?:ember|\.)?|"

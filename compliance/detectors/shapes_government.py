@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from compliance.detectors import checksums
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import SIGN_GAP, TOKEN, WORD_GAP, called, has_digit, label, labelled, spread, tagged
+from compliance.detectors.model import Pattern
 from compliance.detectors.tables import header
 
 _SSN_LABEL = (

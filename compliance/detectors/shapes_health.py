@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compliance.detectors import checksums
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import (
     GAP,
     MIXED,
@@ -21,6 +20,7 @@ from compliance.detectors.labels import (
     parted,
     spread,
 )
+from compliance.detectors.model import Pattern
 from compliance.detectors.tables import header
 
 _WORD = r"(?:^|[^A-Za-z0-9])"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compliance.detectors import checksums_national as national
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.checksums import alnum, digits
 from compliance.detectors.labels import label, labelled, number, spread
+from compliance.detectors.model import Pattern
 
 _WORD = r"(?:^|[^A-Za-z0-9])"
 _END = r"(?:\z|[^A-Za-z0-9])"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from compliance.detectors import checksums
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import GAP, SIGN_GAP, TOKEN, has_digit, label, labelled, number, parted
+from compliance.detectors.model import Pattern
 
 _NOT_A_DECIMAL = r"(?:^|[^\d.]|[^\d]\.)"
 _SEP = r"[ .\-]"

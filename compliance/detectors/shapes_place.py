@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compliance.detectors.automaton import Pattern
 from compliance.detectors.labels import label, labelled
+from compliance.detectors.model import Pattern
 
 _ABBREVIATIONS = "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]|A[AEP]"
 _STATES = (

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from compliance.detectors.automaton import Pattern, Span
 from compliance.detectors.labels import has_digit, trigger_of
+from compliance.detectors.model import Pattern, Span
 
 MAX_HEADERS = 64
 """Columns that are read in one text."""

@@ -293,10 +293,10 @@ class Projector:
         self._wake = threading.Event()
         self._closing = False
         self._missed = False
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._own_thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self._own_thread.start()
 
     def on_durable(self, records: list[Any]) -> None:
         """From the journal's thread.  What does not fit is read from the journal later."""
@@ -309,10 +309,10 @@ class Projector:
                 self._wake.set()
 
     def close(self) -> None:
-        if self._thread.is_alive():
+        if self._own_thread.is_alive():
             self._closing = True
             self._wake.set()
-            self._thread.join(10)
+            self._own_thread.join(10)
         self._ledger.close()
 
     def _run(self) -> None:

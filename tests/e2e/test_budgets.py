@@ -229,6 +229,7 @@ async def test_law_03_what_is_held_is_for_the_request_as_it_is_sent(tmp_path: Pa
     assert decided.hold >= len(received.body) * 10_000_000 + 50 * 100_000_000
 
 
+@pytest.mark.interpreted
 async def test_law_03_an_attempt_over_midnight_costs_what_it_was_held_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

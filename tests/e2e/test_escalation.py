@@ -276,7 +276,7 @@ async def test_a_scorer_that_breaks_is_done_without_and_said_so(scorer: Path, tm
         whole = config(small.url, large.url)
         whole["complexity"] = {"answers": str(scorer)}
         async with running(whole, tmp_path) as spillway:
-            spillway.worker.pipeline._attempts._doubting.scorer = broken  # type: ignore[attr-defined]
+            spillway.worker.pipeline._attempts.doubting.scorer = broken  # type: ignore[attr-defined]
             answer = await ask(spillway.port, PATH, chat())
     assert (answer.status, answer.headers["x-spillway-target"]) == (200, "small/s")
     record = judged(tmp_path)
@@ -380,6 +380,7 @@ async def test_law_01_over_many_requests_nothing_planted_leaves(tmp_path: Path) 
     assert {record.why for record in records(tmp_path, Judged)} >= {"boundary", "up", "good"}
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("on_failure", ["refuse", "keep_local"])
 async def test_law_02_what_cannot_be_recorded_does_not_go_up(on_failure: str, tmp_path: Path) -> None:
     """The log breaks while the small model's answer is held: nothing is sent, and the operator's word holds."""

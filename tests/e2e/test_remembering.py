@@ -219,6 +219,7 @@ async def test_a_store_that_cannot_be_written_costs_no_request(
     assert len(said) == 1 and "zebra" not in caplog.text
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_an_answers_features_stand_beside_its_prompts(streamed: bool, tmp_path: Path) -> None:
     from engines.openai import DIALECT

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from signalling import facts, signals
 
 from policies.conditions import STRUCTURES, Node, compiled, parse, reads
-from policies.decide import Steering, decide
+from policies.decide import decide
 from policies.declared import declared, first, places
-from policies.model import Candidate
+from policies.model import Candidate, Steering
 from policies.semantic import Placed
 from policies.shadows import Row, unreached
 from policies.signals import Found, SignalFailed, Who

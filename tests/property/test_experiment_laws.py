@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.decide import Steering, decide
+from policies.decide import decide
 from policies.experiment import API, LOCAL, MILLION, draw, number
-from policies.model import Candidate, Decision, Facts, Veto
+from policies.model import Candidate, Decision, Facts, Steering, Veto
 from proxy.comparing import FULL, NOT_COMPARED, Said, score
 from proxy.drawing import excluded
 

@@ -11,7 +11,8 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compliance.detectors.automaton import Pattern, options
+from compliance.detectors.automaton import options
+from compliance.detectors.model import Pattern
 from compliance.detectors.openings import Openings, _Group, _Node, _One, _Reader, _Repeated, beginnings
 from compliance.detectors.patterns import PATTERNS
 

@@ -10,14 +10,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.forms import Form
+from compliance.detectors.model import Span
 from compliance.fields import collect
 from compliance.jsontext import Document, Edit
-from compliance.model import Action, Finding
+from compliance.model import Action, Finding, Inspection
 from compliance.pseudonyms import PSEUDONYM, Scope
 from compliance.redaction import redact_body
-from compliance.scan import SEPARATOR, Inspection
+from compliance.scan import SEPARATOR
 
 _PLANTED = re.compile(r"QX-[0-9]{6}")
 KEY = b"k" * 32

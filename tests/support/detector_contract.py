@@ -19,7 +19,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from compliance.identifiers import NAMES
 from compliance.scan import Detector
 

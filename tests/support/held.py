@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from compliance.detectors.names import Names
 from compliance.detectors.openings import Openings
 from compliance.detectors.patterns import PATTERNS, Patterns

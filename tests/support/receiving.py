@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from engines.errors import EngineError
-from engines.http1 import Connection, Header, Receiver, header_block
+from engines.http1 import Connection, Header, header_block
 from engines.model import Target
 from engines.transport import Transport
 
@@ -24,8 +24,8 @@ LOCAL = Target("e/m", "e", "vllm", "m", "local", (), frozenset())
 CLOUD = Target("c/m", "c", "openai", "m", "cloud", (), frozenset())
 
 
-class Collector(Receiver):
-    """A receiver that writes everything down, and insists on the order that was promised."""
+class Collector:
+    """An `engines.http1.Receiver` that writes everything down, and insists on the order that was promised."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -42,6 +42,12 @@ class Collector(Receiver):
     def on_body(self, data: bytes) -> None:
         assert self.status and not self.over.done()
         self.body += data
+
+    def on_answer(self, headers: list[Header], body: bytes) -> None:
+        self.on_head(200, headers)
+        if body:
+            self.on_body(body)
+        self.on_end()
 
     def on_end(self) -> None:
         self.over.set_result(None)

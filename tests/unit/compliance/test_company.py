@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.company import together, united
+from compliance.detectors.model import Span
 from compliance.detectors.patterns import Patterns
 from compliance.scan import Scanner
 

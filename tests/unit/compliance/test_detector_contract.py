@@ -11,8 +11,8 @@ import pytest
 from detector_contract import Broken, check
 
 from compliance.detectors import presidio
-from compliance.detectors.automaton import Span
 from compliance.detectors.learned import Learned
+from compliance.detectors.model import Span
 from compliance.detectors.names import Names
 from compliance.detectors.patterns import Patterns
 from compliance.detectors.plugged import Misbehaved, Plugged

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from held import guard, held_back, pieces_of
 
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from compliance.holdback import CONTEXT, MAX_HELD, MAX_LANES, STRIDE, Guard, Holdback
 from compliance.lane_text import mask_of
 

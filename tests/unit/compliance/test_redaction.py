@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from compliance.detectors.automaton import Span
 from compliance.detectors.forms import Form
+from compliance.detectors.model import Span
 from compliance.fields import collect
-from compliance.model import Action, Finding
+from compliance.model import Action, Finding, Inspection
 from compliance.pseudonyms import PSEUDONYM, Known, Scope
 from compliance.redaction import Decides, Redacted, Scans, Unredactable, known_kinds, redact_body, redact_text
-from compliance.scan import SEPARATOR, Inspection, NotScanned, Scanner
+from compliance.scan import SEPARATOR, NotScanned, Scanner
 from compliance.sought import Sought
 
 SCANNER = Scanner()

@@ -420,6 +420,7 @@ async def test_an_answer_that_ends_while_paused_leaves_a_connection_that_reads(t
         assert engine.connections == 1
 
 
+@pytest.mark.interpreted
 async def test_who_waits_for_a_turn_is_not_read_from_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a bound waits in the socket; all of it arrives, in order."""
     monkeypatch.setattr("engines.http1.MAX_BEHIND", 1000)

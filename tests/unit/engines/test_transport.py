@@ -16,6 +16,7 @@ from receiving import CLOUD, LOCAL, Collector, certificates, exchange, until
 from scripted import Play, Received, ScriptedEngine, answering, json_answer
 
 from engines import transport as module
+from engines.addresses import address_of
 from engines.errors import (
     AnswerTooLarge,
     BoundaryViolation,
@@ -24,7 +25,7 @@ from engines.errors import (
     ConnectTimeout,
     FirstEventTimeout,
 )
-from engines.transport import Transport, address_of, peer_allowed
+from engines.transport import Transport, peer_allowed
 
 
 @pytest.mark.parametrize(

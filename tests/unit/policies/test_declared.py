@@ -7,9 +7,9 @@ from typing import Any
 from signalling import CODING, signals
 
 from policies.conditions import parse
-from policies.decide import Steering, decide
+from policies.decide import decide
 from policies.declared import Declared, always, declared, first, in_order, places
-from policies.model import Candidate
+from policies.model import Candidate, Steering
 from policies.semantic import Placed
 
 

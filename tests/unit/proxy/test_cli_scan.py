@@ -16,8 +16,7 @@ from click.testing import Result
 from scanners import shared_scanner
 from typer.testing import CliRunner
 
-from compliance.model import Finding, Verdict
-from compliance.scan import Inspection
+from compliance.model import Finding, Inspection, Verdict
 from proxy.cli import app
 from proxy.cli_scan import view, visible
 

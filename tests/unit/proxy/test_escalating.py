@@ -250,10 +250,10 @@ async def test_law_06_what_comes_between_the_deadline_and_its_end_is_dropped() -
 
     def late() -> None:
         seen.append(sink.late)
-        seen.append(sink.begin(200, (), b"x"))
+        seen.append(sink.begin(200, b"", b"x"))
         seen.append(sink.write(b"y"))
         sink.finish()
-        sink.whole(200, (), b"z")
+        sink.whole(200, b"", b"z")
         seen.append("through")
 
     with pytest.raises(TimeoutError):
@@ -269,7 +269,7 @@ async def test_what_comes_in_time_commits_and_is_not_cut_off_any_more() -> None:
     client, committed = _Client(), []
     sink = _UpperSink(client, lambda: committed.append(len(client.calls)))
     async with asyncio.timeout(0.02) as sink.scope:
-        assert sink.begin(200, (), b"x") is True
+        assert sink.begin(200, b"", b"x") is True
         await asyncio.sleep(0.06)
         sink.write(b"y")
         sink.finish()

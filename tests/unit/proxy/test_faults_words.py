@@ -29,6 +29,7 @@ def test_law_11_neither_is_it_in_what_the_event_loop_says(caplog: pytest.LogCapt
     assert "ValueError" in caplog.text and "Rumpel" not in caplog.text
 
 
+@pytest.mark.interpreted
 async def test_the_unforeseen_is_a_500_in_the_dialects_form(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from compliance.detectors import presidio
-from compliance.detectors.automaton import Span
+from compliance.detectors.model import Span
 from proxy import plugins
 from proxy.app import build_scanner
 from proxy.cli import app

@@ -284,6 +284,7 @@ class Fallible(Ledger):
         super().project(origin, records)
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("quick")
 def test_law_04_what_the_database_did_not_take_is_read_from_the_journal_again(tmp_path: Path) -> None:
     """Later records must not pass earlier ones: those would never get their line."""
