@@ -123,7 +123,7 @@ def throughput(directory: Path, model: str, name: str, seconds: float, rounds: i
 @contextlib.contextmanager
 def started(directory: Path, logged: bool, sync_ms: int = 0) -> Iterator[Proxy]:
     environ = {} if logged else {"PYTHONPATH": f"{HERE / 'without_log'}{os.pathsep}{ROOT}"}
-    with spillway(directory, BUDGET, sync_ms=sync_ms, environ=environ) as proxy:
+    with spillway(directory, BUDGET, sync_ms=sync_ms, environ=environ, interpreted=True) as proxy:
         yield proxy
 
 

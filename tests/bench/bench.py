@@ -24,7 +24,7 @@ import floors
 from backends import PACED_PORT, engine, paced_engine
 from floors import DISTURBED, usable
 from loads import PROMPTS, check, paced_load, wrk
-from peers import PORTS, litellm, nginx_proxy, sglang, spillway
+from peers import COMPILED, PORTS, litellm, nginx_proxy, sglang, spillway
 from processes import CORES, ROOT, Foreign, LeftOut, Proxy, claim, stay_off_the_measured_cores
 
 TRIES = 3  # of a measurement beside which others worked
@@ -98,6 +98,9 @@ class Bench:
         bare = {"compliance": {"scan": "needed", "answers": {"scan": False}}}
         self.loads("spillway bare", lambda kind: spillway(self.directory, bare, kind))
         self.loads("spillway everything", lambda kind: spillway(self.directory, EVERYTHING, kind))
+        for name, config in (("bare", bare), ("everything", EVERYTHING)):
+            sources = partial(spillway, self.directory, config, interpreted=True)
+            self.loads(f"spillway {name}, interpreted", sources, kinds=("json",))
         for delay in (0, 3, 10):
             side = f"spillway everything, cloud, sync +{delay} ms"
             start = partial(spillway, self.directory, EVERYTHING, sync_ms=delay)
@@ -115,8 +118,9 @@ class Bench:
     def first_start(self) -> None:
         """A user's first start compiles the automata, which takes 2 s of CPU; all later ones load them.  It is a row of its
         own.  What an installation has is here from now on, too: the modules' bytecode, and automata."""
-        for package in ("compliance", "engines", "policies", "proxy"):
-            compileall.compile_dir(ROOT / package, quiet=2)
+        for place in (ROOT, COMPILED):
+            for package in ("compliance", "engines", "policies", "proxy"):
+                compileall.compile_dir(place / package, quiet=2)
         if self.wanted.search("first start spillway everything"):
             with (
                 tempfile.TemporaryDirectory() as cache,

@@ -15,6 +15,8 @@ import yaml
 from backends import ENGINE_PORTS, PACED_PORT, nginx
 from processes import ROOT, LeftOut, Proxy, started
 
+COMPILED = ROOT / "build/compiled"
+"""What the wheel of `make wheel` has."""
 KEY = "spw_bench"
 LITELLM_KEY = f"sk-{KEY}-0123456789"
 SPILLWAY_PORT, NGINX_PORT, SGLANG_PORT, LITELLM_PORT = 18710, 18711, 18712, 18713
@@ -31,7 +33,11 @@ def spillway(
     *,
     sync_ms: int = 0,
     environ: dict[str, str] | None = None,
+    interpreted: bool = False,
 ) -> Iterator[Proxy]:
+    """A worker as the compiled wheel installs it; with `interpreted`, as it runs from the sources."""
+    if not interpreted and not (COMPILED / "proxy").exists():
+        raise LeftOut("it is not compiled: `make wheel`")
     state = Path(tempfile.mkdtemp(dir=directory))
     port = SPILLWAY_PORT
     engine_row = {"kind": "openai-compatible", "models": {"m": {"context": 131072}}}
@@ -53,6 +59,8 @@ def spillway(
     file.write_text(yaml.safe_dump(whole))
     stalls = state / "stalls.json"
     environ = {"SPILLWAY_LOOP_STALL": str(stalls), "SPILLWAY_BENCH_SYNC_MS": str(sync_ms), **(environ or {})}
+    if not interpreted:
+        environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(COMPILED)}
     with started(
         [sys.executable, "-m", "proxy", "serve", "--config", str(file)], port, path="/v1/models", environ=environ
     ) as (process, seconds):
