@@ -30,6 +30,7 @@ from engines.catalog import Catalog, Entry
 from engines.errors import AnswerBlocked, EngineRefused, Untranslatable
 from engines.http1 import header_block
 from engines.model import BadRequest, ErrorInfo, Request
+from engines.turns import NEXT_TURN
 from proxy.addressing import beside_the_body
 from proxy.attempts import Attempts, Failure, answer_head, passed
 from proxy.auth import Keyring, Principal, host_allowed
@@ -162,13 +163,13 @@ class Pipeline:
             request = self._parse(exchange, raw)
         exchange.request = request
         self._recorder.identify(exchange)
-        await asyncio.sleep(0)  # in step, see above
+        await NEXT_TURN  # in step, see above
         entry = self._find_model(principal, request)
         if self._scan_when_needed and entry.local_only:
             exchange.ruling = NOT_SCANNED
         else:
             exchange.ruling = await self._classify(exchange, request, principal)
-            await asyncio.sleep(0)
+            await NEXT_TURN
         exchange.verdict = exchange.ruling.on(CLOUD)
         if exchange.verdict.action == "block" and exchange.ruling.on(HOME).action == "block":
             raise Refusal("policy_blocked", f"This request may not be sent anywhere (rule {exchange.verdict.rule!r}).")

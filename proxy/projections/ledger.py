@@ -89,8 +89,8 @@ class Ledger:
 
     def find(self, request: str) -> list[tuple[str, int]]:
         """(origin, seq) of every record of a request, in order."""
-        rows = self._db.execute("SELECT origin, seq FROM requests WHERE request = ? ORDER BY origin, seq", (request,))
-        return [(row[0], row[1]) for row in rows]
+        rows = self._db.execute("SELECT origin, seq, outcome FROM requests WHERE request = ?", (request,)).fetchall()
+        return sorted({(row[0], seq) for row in rows for seq in row[1:] if seq is not None})
 
     def sums(
         self,
@@ -194,7 +194,7 @@ class _Batch:
         self._db = db
         self._origin = origin
         self._lines: list[tuple[Any, ...]] = []
-        self._requests: list[tuple[str, str, int, str]] = []
+        self._requests: list[tuple[str, str, int, str, int | None]] = []
         self._refusals: list[tuple[Any, ...]] = []
         self._corrections: list[tuple[Any, ...]] = []
         self._decided: dict[tuple[str, int], Decision] = {}
@@ -210,10 +210,13 @@ class _Batch:
             self._end(record)
         elif kind is Refused:
             self._refusals.append((record.at, self._origin, record.seq, record.request, record.code, record.action))
+            self._index(record)
         else:
             self._add_other(record)
-            return
-        self._requests.append((record.request, self._origin, record.seq, record.kind))
+
+    def _index(self, record: Decision | Outcome | Refused, outcome: int | None = None) -> None:
+        """Where a request's record stands; with a decision its outcome, if it came in the same transaction."""
+        self._requests.append((record.request, self._origin, record.seq, record.kind, outcome))
 
     def _add_other(self, record: Any) -> None:
         if isinstance(record, Correction):
@@ -238,7 +241,9 @@ class _Batch:
             self._db.executemany(INSERT, self._lines)
         except OverflowError:  # what was inserted before it is ignored the second time
             self._db.executemany(INSERT, map(storable, self._lines))
-        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", self._requests)
+        for waiting in self._decided.values():
+            self._index(waiting)
+        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", self._requests)
         self._db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", self._refusals)
         self._db.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
         self._db.executemany(KEEP, [kept(self._origin, waiting) for waiting in self._decided.values()])
@@ -258,7 +263,9 @@ class _Batch:
     def _facts(self, end: Outcome) -> Facts:
         found = self._decided.pop((end.request, end.attempt), None)
         if found is not None:
+            self._index(found, end.seq)
             return facts_of(found)
+        self._index(end)
         key = (self._origin, end.request, end.attempt)
         row = self._db.execute(TAKE, key).fetchone()
         if row is None:

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS decided (
     origin TEXT NOT NULL, request TEXT NOT NULL, attempt INTEGER NOT NULL, {{facts}},
     PRIMARY KEY (origin, request, attempt)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
-    request TEXT NOT NULL, origin TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL,
+    request TEXT NOT NULL, origin TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, outcome INTEGER,
     PRIMARY KEY (request, origin, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refusals (
     at INTEGER NOT NULL, origin TEXT NOT NULL, seq INTEGER NOT NULL, request TEXT NOT NULL, code TEXT NOT NULL,
@@ -142,6 +142,8 @@ def prepare(db: sqlite3.Connection) -> None:
             db.execute("DROP TABLE IF EXISTS decided")  # at most what was under way then lacks what its decision said
             for statement in _SCHEMA.format(facts=facts).split(";"):
                 db.execute(statement)
+            if "outcome" not in _columns(db, "requests"):
+                db.execute("ALTER TABLE requests ADD COLUMN outcome INTEGER")
             if there:
                 both = ", ".join(name for name in there if name in COLUMNS)
                 db.execute(f"INSERT INTO attempts ({both}) SELECT {both} FROM attempts_before")
@@ -156,6 +158,8 @@ def prepare(db: sqlite3.Connection) -> None:
 def _current(db: sqlite3.Connection) -> bool:
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not {"decided", "requests", "refusals", "corrections", "positions"} <= tables:
+        return False
+    if "outcome" not in _columns(db, "requests"):
         return False
     return _columns(db) == list(COLUMNS) and _columns(db, "decided")[3:] == list(FACTS)
 
