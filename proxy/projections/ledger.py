@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +44,11 @@ QUEUE_LIMIT = 6_144
 ENOUGH = 2_048
 """Records that are written before their time comes."""
 CHUNK = 5_000
-"""Records of one transaction, so that a long log can be projected in bounded memory."""
+"""Records that are projected together, so that a long log can be projected in bounded memory."""
+PORTION = 128
+"""Records of one transaction beside an event loop, and `PAUSE` the seconds after it: a thread that wrote thousands without
+a pause would take the loop's core for six milliseconds at a time, and the loop's streams would wait."""
+PAUSE = 0.002
 
 
 class Ledger:
@@ -63,24 +68,30 @@ class Ledger:
         row = self._db.execute("SELECT seq FROM positions WHERE origin = ?", (origin,)).fetchone()
         return -1 if row is None else int(row[0])
 
-    def project(self, origin: str, records: Iterable[Any]) -> None:
-        """Add records of one log, in order; what was projected already is skipped."""
+    def project(self, origin: str, records: Iterable[Any], *, portion: int = CHUNK) -> None:
+        """Add records of one log, in order; what was projected already is skipped.
+
+        `portion`: records of one transaction; there is a pause after each but the last of `CHUNK`.
+        """
         done = self.position(origin)
         fresh = (record for record in records if record.seq > done)
         while chunk := list(itertools.islice(fresh, CHUNK)):
-            self._project(origin, chunk)
+            batch = _Batch(self._db, origin)
+            while len(chunk) > portion:
+                self._project(batch, chunk[:portion])
+                del chunk[:portion]
+                time.sleep(PAUSE)
+            self._project(batch, chunk, last=True)
 
-    def _project(self, origin: str, records: Sequence[Any]) -> None:
+    def _project(self, batch: _Batch, records: Sequence[Any], *, last: bool = False) -> None:
+        """The position moves with the last portion: after a crash before it the others come again, and change nothing."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            batch = _Batch(self._db, origin)
             for record in records:
                 batch.add(record)
             batch.write()
-            self._db.execute(
-                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
-                (origin, records[-1].seq),
-            )
+            if last:
+                batch.end(records[-1].seq)
             self._db.execute("COMMIT")
         except sqlite3.Error:
             if self._db.in_transaction:  # a full disk may have rolled back by itself
@@ -188,7 +199,7 @@ def rebuild(path: Path, logs: Iterable[tuple[str, Iterable[Any]]]) -> int:
 
 
 class _Batch:
-    """Rows of one transaction.  A decision waits for its outcome: here, or in a table where that comes later."""
+    """Rows of a few transactions.  A decision waits for its outcome: here, or in a table where that comes later."""
 
     def __init__(self, db: sqlite3.Connection, origin: str) -> None:
         self._db = db
@@ -241,15 +252,29 @@ class _Batch:
             self._db.executemany(INSERT, self._lines)
         except OverflowError:  # what was inserted before it is ignored the second time
             self._db.executemany(INSERT, map(storable, self._lines))
-        for waiting in self._decided.values():
-            self._index(waiting)
-        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", self._requests)
+        self._write_index()
         self._db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", self._refusals)
         self._db.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
-        self._db.executemany(KEEP, [kept(self._origin, waiting) for waiting in self._decided.values()])
         self._db.executemany("DELETE FROM decided WHERE origin = ? AND request = ? AND attempt = ?", self._taken)
         if self._trials:
             trials.put(self._db, self._origin, self._trials)
+        for rows in (self._lines, self._refusals, self._corrections, self._taken, self._trials):
+            rows.clear()
+
+    def end(self, seq: int) -> None:
+        """After the last `write`: what waits is kept, and all up to record `seq` is projected."""
+        waiting = list(self._decided.values())
+        for decision in waiting:
+            self._index(decision)
+        self._write_index()
+        self._db.executemany(KEEP, [kept(self._origin, decision) for decision in waiting])
+        self._db.execute(
+            "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", (self._origin, seq)
+        )
+
+    def _write_index(self) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", self._requests)
+        self._requests.clear()
 
     def _end(self, end: Outcome) -> None:
         facts = self._facts(end)
@@ -339,8 +364,9 @@ class Projector:
         try:
             if self._missed and self._read is not None:
                 self._missed = False  # before reading: what becomes durable from now on is queued again
-                self._ledger.project(self._origin, self._read(self._ledger.position(self._origin) + 1))
+                unread = self._read(self._ledger.position(self._origin) + 1)
+                self._ledger.project(self._origin, unread, portion=PORTION)
             elif batch and not self._missed:
-                self._ledger.project(self._origin, batch)
+                self._ledger.project(self._origin, batch, portion=PORTION)
         except (sqlite3.Error, OSError):
             self._missed = True

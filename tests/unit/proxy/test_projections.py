@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,17 +291,48 @@ def test_law_04_a_projection_kept_equals_one_rebuilt_from_the_journal(tmp_path: 
     rebuilt.close()
 
 
+@pytest.mark.interpreted
+@pytest.mark.parametrize("broken_at", range(7))
+def test_law_04_what_breaks_between_two_portions_comes_again_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
+) -> None:
+    """The end of a batch says that it is projected; a portion before it that is there already is passed over."""
+    monkeypatch.setattr("proxy.projections.ledger.PAUSE", 0)
+    made = [one(name) for name in "abcdefgh" for one in (decision, outcome)]
+    records = numbered(*made[:3], *made[4:9], made[3], *made[9:], decision("waits", actor="0f3c"))
+    whole, torn = Ledger(tmp_path / "whole.db"), Ledger(tmp_path / "torn.db")
+    whole.project(ORIGIN, records)
+
+    def breaks(left: list[int] = [broken_at]) -> None:  # noqa: B006
+        left[0] -= 1
+        if left[0] < 0:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched, contextlib.suppress(sqlite3.OperationalError):
+        patched.setattr("proxy.projections.ledger.time", SimpleNamespace(sleep=lambda _: breaks()))
+        torn.project(ORIGIN, records, portion=3)
+    assert torn.position(ORIGIN) == (-1 if broken_at < 5 else records[-1].seq)
+    torn.project(ORIGIN, records, portion=4)
+    late = numbered(*records, outcome("waits"))
+    for ledger in (whole, torn):
+        ledger.project(ORIGIN, late)
+    assert torn.rows() == whole.rows() and len(torn.rows()) == 9
+    for name in (*"abcdefgh", "waits"):
+        assert torn.find(name) == whole.find(name) and len(torn.find(name)) == 2
+    assert next(line["user"] for line in torn.lines() if line["request"] == "waits") == "0f3c"
+
+
 class Fallible(Ledger):
     """A ledger whose database refuses while `failing`; each refusal is counted."""
 
     failing = False
     refused = 0
 
-    def project(self, origin: str, records: Iterable[Any]) -> None:
+    def project(self, origin: str, records: Iterable[Any], **options: Any) -> None:
         if self.failing:
             self.refused += 1
             raise sqlite3.OperationalError("database is locked")
-        super().project(origin, records)
+        super().project(origin, records, **options)
 
 
 @pytest.mark.interpreted
