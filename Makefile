@@ -28,7 +28,7 @@ test-sources: $(VENV)/.test node-sdk servers ## every test on the sources
 test-compiled: $(COMPILED)/.stamp node-sdk servers ## every test on what the wheel has
 	$(ON_COMPILED) $(BIN)/python -m pytest -q -n 2 --dist loadfile -o pythonpath=tests/support $(ARGS)
 
-wheel: $(COMPILED)/.stamp ## dist/: a wheel in which what a request goes through is compiled to C; it takes half the CPU time
+wheel: $(COMPILED)/.stamp ## dist/: a wheel in which what a request goes through is compiled to C; a core serves 1.4 to 1.6 times as many
 	@ls dist/*.whl
 
 soak: $(VENV)/.test ## the slow tier: deep property tests, hundreds of kills, ten thousand requests
