@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from engines.model import TokenCount
 
 CHOICES_LIMIT = 4096
-"""Choices of one answer, likewise."""
+"""Choices of one answer; more is no answer of a model."""
 
 
 class Function(Struct):

@@ -1,7 +1,7 @@
 """What the audit log costs: `python tests/bench/audit_load.py [--quick]`.
 
-Spillway with its log beside the same without (`without_log/`), alternating in one run, on the cores and with the
-engine of `make bench`:
+Spillway with its log beside the same without (`without_log/`, which replaces methods: so both run from the sources),
+alternating in one run, on the cores and with the engine of `make bench`:
 
     throughput  at 256 connections, local and cloud: with the log over without it; at least 0.75
     CPU         of the worker for each request, with and without: what the log's two records cost; at most 45 us

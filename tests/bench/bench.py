@@ -96,11 +96,10 @@ class Bench:
         self.loads("sglang-router", lambda kind: sglang(kind))
         self.loads("litellm", lambda kind: litellm(self.directory, kind))
         bare = {"compliance": {"scan": "needed", "answers": {"scan": False}}}
-        self.loads("spillway bare", lambda kind: spillway(self.directory, bare, kind))
-        self.loads("spillway everything", lambda kind: spillway(self.directory, EVERYTHING, kind))
         for name, config in (("bare", bare), ("everything", EVERYTHING)):
-            sources = partial(spillway, self.directory, config, interpreted=True)
-            self.loads(f"spillway {name}, interpreted", sources, kinds=("json",))
+            start = partial(spillway, self.directory, config)
+            self.loads(f"spillway {name}", start)
+            self.loads(f"spillway {name}, interpreted", partial(start, interpreted=True), kinds=("json",))
         for delay in (0, 3, 10):
             side = f"spillway everything, cloud, sync +{delay} ms"
             start = partial(spillway, self.directory, EVERYTHING, sync_ms=delay)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import re2
@@ -125,7 +125,7 @@ class Broken:
     "error", [re2.error("x"), RecursionError(), ValueError(), UnicodeError(), MemoryError(), RuntimeError()]
 )
 def test_law_08_a_broken_detector_is_a_finding(error: Exception) -> None:
-    scanner = Scanner(cast(Any, Broken(error)))
+    scanner = Scanner(Broken(error))
     assert [finding.type for finding in scanner.inspect(body("hello")).findings] == ["scan_failed"]
     assert [finding.type for finding in scanner.inspect_text("hello")] == ["scan_failed"]
 

@@ -465,12 +465,15 @@ class Failing(SQLiteBudgets):
     before: Collection[str] = ()
     after: Collection[str] = ()
     error: type[StoreFailed] = StoreFailed
+    failures = 0
 
     def _try(self, name: str, *arguments: Any) -> Any:
         if name in self.before:
+            self.failures += 1
             raise self.error("no")
         found = getattr(SQLiteBudgets, name)(self, *arguments)
         if name in self.after:
+            self.failures += 1
             raise self.error("no answer")
         return found
 
@@ -564,13 +567,15 @@ async def test_law_03_a_call_that_failed_counts_once_whether_it_was_carried_out_
     hold = await slot.reserve(5)
     slot.end(hold, 5)
     await slot.durable()
+    if name == "account":  # on a slow machine the settlement may come later than the request
+        await until(lambda: store.failures)
     slot.leases.on_idle([(share, 7) for share in slot.leases.book.slices.values()], ())
     try:
         slot.leases.settle(await slot.reserve(400), (0, 0, 0))
     except BudgetUnavailable:
         pass
-    else:  # a return or a settlement that failed before the request came, or was not begun yet, keeps nothing from it
-        assert name != "grant"
+    else:  # a return that failed before the request came keeps nothing from it
+        assert name == "give_back"
     await asyncio.sleep(0.1)
     setattr(store, when, ())
     await until(lambda: slot.leases.healthy and slot.usage(which)[0] == 35)
