@@ -40,8 +40,8 @@ log = logging.getLogger("spillway")
 
 PATIENCE = 1.0
 """Seconds that a local attempt waits for its count, its turn included."""
-LOADING = 10.0
-"""Seconds that a cloud's waits: tiktoken may have to be loaded first."""
+LOADING = 60.0
+"""Seconds that a cloud's waits: tiktoken may have to be loaded first, by a process that requests go before."""
 AT_ONCE = 8
 """Attempts of one worker that are counted at a time."""
 MAX_WAITING = 256

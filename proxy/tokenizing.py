@@ -8,8 +8,10 @@ asked for a while.  It has no network, writes nothing, and ends with the worker:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
@@ -22,6 +24,8 @@ log = logging.getLogger("spillway")
 IDLE = 120.0
 """Seconds without a question after which the process ends."""
 LONGEST_LINE = 1024 * 1024
+NICENESS = 19
+"""Of the process: loading takes half a second, and where it shares a core with workers, requests go before it."""
 
 
 class Counted(Struct):
@@ -92,6 +96,8 @@ class TokenProcess:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "engines.tokens", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=LONGEST_LINE
             )
+            with contextlib.suppress(OSError):  # it ended already
+                os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(question)
         await process.stdin.drain()

@@ -32,6 +32,11 @@ async def test_counts_several_texts_and_begins_when_it_is_asked(counter: TokenPr
     assert counter.running and len(children()) == 1
 
 
+async def test_requests_go_before_it(counter: TokenProcess) -> None:
+    assert await counter.count("o200k_base", [FOX]) == [10]
+    assert children()[0].nice() == 19 > psutil.Process().nice()
+
+
 async def test_many_ask_and_each_gets_its_own(counter: TokenProcess) -> None:
     counts = await asyncio.gather(*[counter.count("o200k_base", ["fox " * n]) for n in range(1, 20)])
     assert [found[0] for found in counts if found] == [n + 1 for n in range(1, 20)]
