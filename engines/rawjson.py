@@ -180,9 +180,18 @@ def _only_string(raw: bytes, key: str, present: bool) -> tuple[int, int] | None:
         if len(_STRING_VALUES) > 16 or _WORD.fullmatch(key) is None:
             return None
         pattern = _STRING_VALUES[key] = re.compile(rb'"%b"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")?' % re.escape(key.encode()))
-    matches = pattern.finditer(raw)
-    match = next(matches, None)
-    if match is None or match.group(1) is None or next(matches, None) is not None:
+    quoted = b'"%b"' % key.encode()
+    at = raw.find(quoted)
+    if at < 0:
+        return None
+    if raw.find(quoted, at + 1) < 0:  # far faster than the pattern
+        match = pattern.match(raw, at)
+    else:
+        matches = pattern.finditer(raw)
+        match = next(matches, None)
+        if next(matches, None) is not None:
+            return None
+    if match is None or match.group(1) is None:
         return None
     if b"\\" in raw and b"\\u00" in raw:  # one byte is found at a tenth of the cost of four
         return None

@@ -62,7 +62,9 @@ class Automaton:
             self._located.append(_search_of(pattern) if at_once else _when_met(pattern, self._located, index))
         wanted: dict[str, list[int]] = {}
         for index, pattern in enumerate(self._patterns):
-            wanted.setdefault(pattern.trigger or pattern.shape, []).append(index)
+            triggers = pattern.trigger or pattern.shape
+            for trigger in (triggers,) if isinstance(triggers, str) else triggers:
+                wanted.setdefault(trigger, []).append(index)
         self._wanted = [tuple(indexes) for indexes in wanted.values()]
         self._database = database(
             [trigger.encode("ascii") for trigger in wanted], [hyperscan.HS_FLAG_DOTALL] * len(wanted), shelf

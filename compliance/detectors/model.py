@@ -19,7 +19,7 @@ class Span(Struct, frozen=True):
 class Pattern(Struct, frozen=True):
     """A shape (RE2 syntax, ASCII).  Group 1 is the identifier; `check` gets its text.
 
-    `trigger` occurs in all that `shape` matches (None: the shape itself).  A match begins at most `back` bytes before
+    `trigger`, or one of several, occurs in all that `shape` matches (None: the shape itself).  A match begins at most `back` bytes before
     the trigger's end and goes on at most `ahead` bytes after it, where at least `digits` digits must stand.
     """
 
@@ -27,7 +27,7 @@ class Pattern(Struct, frozen=True):
     shape: str
     check: Callable[[str], bool] | None = None
     confidence: float = 1.0
-    trigger: str | None = None
+    trigger: str | tuple[str, ...] | None = None
     back: int = 96
     ahead: int = 192
     digits: int = 0
