@@ -22,8 +22,8 @@ from engines.base import Dialect
 from engines.errors import ConnectFailed, EngineError, EngineRefused, EngineTimeout, RequestRejected, Untranslatable
 from engines.model import Operation, Request, Target
 from engines.transport import Connection, Transport, header_block
-from policies.budgets import Hold
 from policies.model import Decision, Veto
+from policies.slices import Hold
 from proxy.addressing import Address, Addresses
 from proxy.admission import Admission
 from proxy.answering import Answers

@@ -28,7 +28,7 @@ from engines.kinds import Tokenizer, kind
 from engines.model import Operation, Target, TokenCount
 from engines.tokens import encoding_of
 from engines.transport import Transport
-from policies.budgets import Hold
+from policies.slices import Hold
 from proxy.addressing import Address
 from proxy.estimates import NOT_COUNTED, Counts, counted_by_text, question, well_formed
 from proxy.exchange import Attempt, Exchange

@@ -22,9 +22,9 @@ from msgspec.structs import replace
 from compliance.journal import JournalError
 from compliance.records import Judged
 from engines.model import Operation, Target
-from policies.budgets import Hold
 from policies.escalation import Judgement, Scorer, Share, Wanted, judge
 from policies.model import Decision
+from policies.slices import Hold
 from proxy.attempts import Attempts, Failure
 from proxy.choosing import Chooser, facts_of
 from proxy.estimates import Counts

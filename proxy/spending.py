@@ -23,8 +23,9 @@ from engines.rates import (
     tier_of,
     upper_bound,
 )
-from policies.budgets import TOKENS, USD, Hold
+from policies.budgets import TOKENS, USD
 from policies.scopes import UNITS
+from policies.slices import Hold
 from policies.windows import words_of
 from proxy.errors import Refusal
 from proxy.estimates import IMAGE_TOKENS, NOT_COUNTED, Counts, final_usage, images, used

@@ -12,8 +12,9 @@ from typing import Any
 
 from compliance.records import Outcome
 from engines.rates import METER_LIMIT
-from policies.budgets import TOKENS, USD, Account, Amounts, Hold
+from policies.budgets import TOKENS, USD, Account, Amounts
 from policies.scopes import unit_of
+from policies.slices import Hold
 
 NOTHING: Amounts = (0, 0, 0)
 _SURELY = METER_LIMIT.bit_length() - 1

@@ -13,16 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from policies.budgets import (
-    SHRINK,
-    Account,
-    Ask,
-    BudgetStore,
-    StoreFailed,
-    StoreLost,
-    StoreUnsure,
-    slice_size,
-)
+from policies.budgets import SHRINK, Account, Ask, BudgetStore, StoreFailed, StoreLost, StoreUnsure
+from policies.slices import slice_size
 from policies.thresholds import crossed, forecast
 from policies.windows import LATE, expires
 from proxy.state.charges import add, spent_by

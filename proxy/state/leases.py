@@ -14,20 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from compliance.records import Outcome
-from policies.budgets import (
-    REQUESTS,
-    SHRINK,
-    Account,
-    Amounts,
-    Ask,
-    Book,
-    BudgetStore,
-    Granted,
-    Hold,
-    Slice,
-    slice_size,
-)
+from policies.budgets import REQUESTS, SHRINK, Account, Amounts, Ask, BudgetStore, Granted
 from policies.scopes import Budget, Who, chain_of, key_of
+from policies.slices import Book, Hold, Slice, slice_size
 from policies.windows import LATE, Window, window_at
 from proxy.auth import Principal
 from proxy.state.charges import add, spent_by

@@ -31,8 +31,9 @@ from compliance.model import Verdict  # noqa: E402
 from engines.model import Operation, Target, Usage  # noqa: E402
 from engines.openai import DIALECT  # noqa: E402
 from engines.rates import Price, PriceList  # noqa: E402
-from policies.budgets import REQUESTS, TOKENS, Hold  # noqa: E402
+from policies.budgets import REQUESTS, TOKENS  # noqa: E402
 from policies.scopes import Budget  # noqa: E402
+from policies.slices import Hold  # noqa: E402
 from proxy.auth import Principal  # noqa: E402
 from proxy.exchange import Attempt, Exchange  # noqa: E402
 from proxy.spending import Spending  # noqa: E402

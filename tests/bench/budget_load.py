@@ -23,8 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from outcomes import outcome  # noqa: E402
 
-from policies.budgets import slice_size  # noqa: E402
 from policies.scopes import Budget  # noqa: E402
+from policies.slices import slice_size  # noqa: E402
 from proxy.auth import Principal  # noqa: E402
 from proxy.stall import StallMeter  # noqa: E402
 from proxy.state.charges import scope_labels  # noqa: E402

@@ -26,18 +26,9 @@ from outcomes import decision, outcome
 from redis_server import redis_server
 
 from compliance.records import Decision, Outcome
-from policies.budgets import (
-    REQUESTS,
-    TOKENS,
-    Account,
-    Amounts,
-    Ask,
-    Book,
-    BudgetStore,
-    Hold,
-    slice_size,
-)
+from policies.budgets import REQUESTS, TOKENS, Account, Amounts, Ask, BudgetStore
 from policies.scopes import Budget, Who, chain_of
+from policies.slices import Book, Hold, slice_size
 from policies.windows import window_at
 from proxy.projections.ledger import Ledger
 from proxy.state.charges import account_of, charges, scope_labels, spent_by
@@ -427,7 +418,8 @@ def test_law_04_however_a_log_is_cut_the_projection_is_the_same(costs: list[int]
 WORKER = """
 import json, random, sys
 from pathlib import Path
-from policies.budgets import Ask, Book, Hold, slice_size
+from policies.budgets import Ask
+from policies.slices import Book, Hold, slice_size
 sys.path.append("tests/support")
 from budget_stores import store_at
 

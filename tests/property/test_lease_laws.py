@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outcomes import outcome
 
-from policies.budgets import REQUESTS, TOKENS, Account, Hold, StoreFailed, StoreUnsure
+from policies.budgets import REQUESTS, TOKENS, Account, StoreFailed, StoreUnsure
 from policies.scopes import Budget
+from policies.slices import Hold
 from policies.windows import expires, window_at
 from proxy.auth import Principal
 from proxy.state.charges import scope_labels, spent_by

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from policies.budgets import REQUESTS, TOKENS, USD, Account, Amounts, Ask, Book, Hold, granted, slice_size
+from policies.budgets import REQUESTS, TOKENS, USD, Account, Amounts, Ask, granted
+from policies.slices import Book, Hold, slice_size
 
 ORG: Account = ("org", "2026-11")
 TEAM: Account = ("team/radiology#tokens", "2026-11-24")

@@ -8,7 +8,8 @@ from outcomes import outcome
 
 from engines.model import Usage
 from engines.rates import METER_LIMIT, Price, PriceList, Rate, priced, upper_bound
-from policies.budgets import REQUESTS, TOKENS, Hold, Slice
+from policies.budgets import REQUESTS, TOKENS
+from policies.slices import Hold, Slice
 from proxy.spending import Spending
 from proxy.state.charges import account_of, charges, label_of, scope_labels, tokens_of
 

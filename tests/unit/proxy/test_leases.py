@@ -13,18 +13,9 @@ from typing import Any
 import pytest
 from outcomes import outcome
 
-from policies.budgets import (
-    REQUESTS,
-    TOKENS,
-    Account,
-    Ask,
-    Granted,
-    Hold,
-    StoreFailed,
-    StoreLost,
-    StoreUnsure,
-)
+from policies.budgets import REQUESTS, TOKENS, Account, Ask, Granted, StoreFailed, StoreLost, StoreUnsure
 from policies.scopes import Budget
+from policies.slices import Hold
 from policies.windows import LATE, window_at
 from proxy.auth import LOCAL_OPEN, Principal
 from proxy.state.charges import label_of, scope_labels

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from redis_server import redis_server
 
-from policies.budgets import Hold
 from policies.scopes import Budget
+from policies.slices import Hold
 from proxy.auth import LOCAL_OPEN
 from proxy.state.leases import BudgetUnavailable, Leases
 from proxy.state.redis import RedisBudgets, connect
