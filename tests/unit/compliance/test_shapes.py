@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from compliance.detectors import shapes_place
 from compliance.detectors.patterns import Patterns
 
 PATTERNS = Patterns()
@@ -297,6 +300,19 @@ def test_no_ages_over_89(text: str) -> None:
 def test_addresses(address: str) -> None:
     covered = [part for kind, part in found(f"he moved to {address}; then") if kind == "address"]
     assert any(address.startswith(part) or part.startswith(address) for part in covered)
+
+
+@pytest.mark.parametrize("way", shapes_place._WAYS)
+@pytest.mark.parametrize("written", [str.lower, str.capitalize, str.upper])
+def test_each_word_for_a_way(way: str, written: Callable[[str], str]) -> None:
+    longest = "A" + "b" * 24
+    for name in (longest, f"{longest} {longest} Long {longest}", "4th"):
+        assert ("address", f"12-14, {name} {written(way)}") in found(f"it is 12-14, {name} {written(way)} there")
+
+
+@pytest.mark.parametrize("place", ["Bari, BA\nItalia 70121", "Québec, QC Élan 12345", "Łódź,LD  Łódzkie 90001"])
+def test_towns_with_a_region(place: str) -> None:
+    assert ("address", place) in found(f"born in {place}, and moved")
 
 
 @pytest.mark.parametrize(

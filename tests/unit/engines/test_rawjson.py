@@ -48,8 +48,18 @@ def test_law_07_replace_changes_one_value_and_nothing_else(
     assert span is not None
     assert json.loads(raw[span[0] : span[1]]) == model
     edited = replace(raw, ("model",), b'"new"')
-    assert edited == raw[: span[0]] + b'"new"' + raw[span[1] :]
+    assert edited == raw[: span[0]] + b'"new"' + raw[span[1] :] == replace(raw, ("model",), b'"new"', present=True)
     assert json.loads(edited) == {**value, "model": "new"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"model":"old"}', b'{ "model"\t:\r\n "old" }', b'{"a":"model","model":"old"}', b'{"model":"old","a":["model"]}',
+     b'{"a":{"model":1},"model":"old"}', b'{"mod\\u0065l":"old"}', b'data: {"model":"old"}\n\n', b'{"a":"\\"model\\": \\"x\\"","model":"old"}'],
+)  # fmt: skip
+@pytest.mark.parametrize("present", [False, True])
+def test_replace_finds_the_key_and_not_what_looks_like_it(raw: bytes, present: bool) -> None:
+    assert replace(raw, ("model",), b'"new"', present=present) == raw.replace(b'"old"', b'"new"')
 
 
 @given(value=OBJECTS, style=st.sampled_from(STYLES))
