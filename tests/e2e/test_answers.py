@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,11 @@ def stream_of(engine: str, words: list[str]) -> list[bytes]:
     return chat_chunks(words) if engine == "openai" else message_events(words)
 
 
+def unnumbered(body: bytes) -> bytes:
+    """An answer without its ids and times, in which any digits may stand."""
+    return re.sub(rb'"(?:id|created)": ?(?:"[^"]*"|[0-9]+)', b"", body)
+
+
 def whole_of(engine: str, text: str) -> dict[str, Any]:
     return completion(text) if engine == "openai" else message(text)
 
@@ -93,7 +99,8 @@ async def test_law_08_a_streamed_identifier_is_masked(client: str, engine: str, 
             answer = await ask(spillway.port, PATHS[client], {**CHAT, "stream": True})
             assert answer.status == 200
             assert text_of(client, answer.body) == MASKED
-            assert b"1120" not in answer.body and b"-05" not in answer.body
+            told = unnumbered(answer.body)
+            assert b"1120" not in told and b"-05" not in told
             if client == engine:  # law 7: what did not change came as it was, in its order
                 untouched = [event for event in events if not any(part.encode() in event for part in WORDS[4:8])]
                 kept = [event for event in untouched if b'"usage": {"prompt' not in event]
@@ -114,7 +121,8 @@ async def test_law_05_an_answer_that_is_stopped_ends_in_an_error(client: str, en
             assert "Sure: the SSN is ".startswith(text_of(client, answer.body)) and "Sure" in text_of(
                 client, answer.body
             )
-            assert b"078" not in answer.body and b"1120" not in answer.body
+            told = unnumbered(answer.body)
+            assert b"078" not in told and b"1120" not in told
             assert b"[DONE]" not in answer.body and b"message_stop" not in answer.body
             last = rows_of(answer.body)[-1]
             assert last["error"]["code"] == "policy_blocked"
