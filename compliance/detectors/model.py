@@ -19,8 +19,9 @@ class Span(Struct, frozen=True):
 class Pattern(Struct, frozen=True):
     """A shape (RE2 syntax, ASCII).  Group 1 is the identifier; `check` gets its text.
 
-    `trigger`, or one of several, occurs in all that `shape` matches (None: the shape itself).  A match begins at most `back` bytes before
-    the trigger's end and goes on at most `ahead` bytes after it, where at least `digits` digits must stand.
+    `trigger`, or one of several, occurs in all that `shape` matches (None: the shape itself).  A match begins at most
+    `back` bytes before the trigger's end and goes on at most `ahead` bytes after it, where at least `digits` digits must
+    stand.
     """
 
     type: str

@@ -148,7 +148,7 @@ SHAPES = (
         rf"(?:^|[^\w])({_CAPITAL}(?: {_CAPITAL}){{0,3}}\s{{0,2}},\s{{0,2}}[A-Z]{{2}}\s{{1,3}}{_CAPITAL}(?: {_CAPITAL}){{0,2}} \d{{4,6}})\b",
         None,
         0.7,
-        trigger=r"[A-Z]{2}\s{1,3}[A-Z\x80-\xff]",  # with the comma before it, the whole pass takes a fifth longer
+        trigger=r"[A-Z]{2}\s{1,3}[A-Z\x80-\xff]",  # with the comma before it, each pass takes longer
         back=112,
         ahead=64,
         digits=4,
