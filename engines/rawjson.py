@@ -27,9 +27,7 @@ MAX_DEPTH = 128
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding hostile bytes as JSON can raise."""
 
-_SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
-_QUOTED: dict[str, bytes] = {}  # keys, as they stand in JSON
-_WORD = re.compile(r"[A-Za-z0-9_]+")
+_STRING_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")')  # behind its key, and without escapes
 _decode = msgspec.json.Decoder().decode
 
 
@@ -176,31 +174,22 @@ def _only_string(raw: bytes, key: str, present: bool) -> tuple[int, int] | None:
     object if only that one's brace was opened before it, or if only that one's is closed after it.  A key in escapes
     could hide (\\u006d), so any escape of that kind sends the search to the scanner, as all doubt does.
     """
-    quoted = _QUOTED.get(key)
-    if quoted is None:
-        if len(_QUOTED) > 16 or _WORD.fullmatch(key) is None:
-            return None
-        quoted = _QUOTED[key] = b'"%b"' % key.encode()
+    if not key.isascii() or not key.isidentifier():
+        return None
+    quoted = b'"%b"' % key.encode()
     at = raw.find(quoted)
     if at < 0 or raw.find(quoted, at + 1) >= 0:
         return None
-    colon = _after_space(raw, at + len(quoted))
-    start = _after_space(raw, colon + 1)
-    if raw[colon : colon + 1] != b":" or raw[start : start + 1] != b'"':
+    value = _STRING_VALUE.match(raw, at + len(quoted))
+    if value is None:
         return None
-    end = raw.find(b'"', start + 1) + 1
-    if b"\\" in raw and (b"\\u00" in raw or raw[at - 1 : at] == b"\\" or b"\\" in raw[start:end]):
-        return None  # one byte is found at a tenth of the cost of four
-    if not end or (not present and raw.count(b"{", 0, at) != 1 and raw.count(b"}", end) != 1):
+    if b"\\" in raw and (
+        b"\\u00" in raw or raw[at - 1 : at] == b"\\"
+    ):  # one byte is found at a tenth of the cost of four
         return None
-    return start, end
-
-
-def _after_space(raw: bytes, at: int) -> int:
-    """Where the next character stands that is no white space."""
-    while raw[at : at + 1] in _SPACES:
-        at += 1
-    return at
+    if not present and raw.count(b"{", 0, at) != 1 and raw.count(b"}", value.end()) != 1:
+        return None
+    return value.span(1)
 
 
 def _span(raw: bytes, path: tuple[str, ...]) -> tuple[int, int]:

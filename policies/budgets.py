@@ -1,4 +1,4 @@
-"""The arithmetic of budgets: slices, holds, settlements.  Synchronous and pure; amounts are whole numbers.
+"""What budgets are: accounts, amounts, and the stores that slices of them come from.  Pure; amounts are whole numbers.
 
 A worker holds a *slice* of each account: an amount that the store has set aside for it, so that a reservation
 is a decrement in memory and nothing on the path waits for a store.  What the store has set aside counts as

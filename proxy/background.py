@@ -35,9 +35,9 @@ def gather(source: Source[Item], most: int, pause: float) -> tuple[list[Item], b
         return batch, False
 
 
-def step_back() -> None:
-    """Lower the calling thread's priority (on Linux, niceness is a thread's own; sched(7))."""
+def step_back(process: int = 0, niceness: int = NICENESS) -> None:
+    """Lower the priority of a process; 0: of the calling thread (on Linux, niceness is a thread's own; sched(7))."""
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, process or threading.get_native_id(), niceness)
     except OSError:
-        pass  # where it is not allowed, threads share as they did
+        pass  # where it is not allowed, they share as they did; or the process has ended

@@ -8,16 +8,16 @@ asked for a while.  It has no network, writes nothing, and ends with the worker:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
+
+from proxy.background import step_back
 
 log = logging.getLogger("spillway")
 
@@ -96,8 +96,7 @@ class TokenProcess:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "engines.tokens", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=LONGEST_LINE
             )
-            with contextlib.suppress(OSError):  # it ended already
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+            step_back(process.pid, NICENESS)
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(question)
         await process.stdin.drain()

@@ -13,13 +13,11 @@ _STATES = (
     "South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington|West Virginia|Wisconsin|Wyoming|Puerto Rico"
 )
 _CITY = r"[A-Z][A-Za-z.'\-]{1,24}(?: [A-Z][A-Za-z.'\-]{1,24}){0,2}"
-_WAYS = tuple(
-    """
+WAYS = """
     street avenue ave road boulevard blvd lane drive court circle terrace parkway pkwy highway hwy square crescent
     close grove turnpike alley mews promenade esplanade trail plaza way place st rd ln dr ct cir ter sq pl trl
-    """.split()  # noqa: SIM905
-)
-_WAY = rf"(?i:{'|'.join(_WAYS)})"
+    """.split()  # noqa: SIM905  a list of words reads best as words
+_WAY = rf"(?i:{'|'.join(WAYS)})"
 _RARER = (
     r"(?:Bend|Bluffs?|Bridge|Brook|Bypass|Canyon|Causeway|Cliffs?|Common|Corners?|Coves?|Creek|Crossing|Dale|Estates?|Expressway|Falls|Ferry|"
     r"Fields?|Flats?|Fords?|Forest|Forge|Forks?|Freeway|Gardens?|Gateway|Glens?|Greens?|Harbors?|Haven|Heights|Hills?|Hollow|Inlet|"
@@ -85,7 +83,7 @@ SHAPES = (
         "address",
         rf"(?:^|[^\w.,$\-/])(\d{{1,6}}[A-Za-z]?(?:-\d{{1,5}})?,? {_NAMED}{_WAY}\b\.?(?: [NSEW]{{1,2}}\b)?{_UNIT}{_TAIL})",
         # One for each word, and each of bounded length: Hyperscan looks for the word, and only then before it.
-        trigger=tuple([rf"\d[A-Za-z]?,? (?:[A-Z0-9][^\s]{{0,24}} ){{1,4}}(?i:{way})\b" for way in _WAYS]),
+        trigger=tuple([rf"\d[A-Za-z]?,? (?:[A-Z0-9][^\s]{{0,24}} ){{1,4}}(?i:{way})\b" for way in WAYS]),
         back=128,
     ),
     Pattern(

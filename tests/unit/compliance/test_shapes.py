@@ -302,7 +302,7 @@ def test_addresses(address: str) -> None:
     assert any(address.startswith(part) or part.startswith(address) for part in covered)
 
 
-@pytest.mark.parametrize("way", shapes_place._WAYS)
+@pytest.mark.parametrize("way", shapes_place.WAYS)
 @pytest.mark.parametrize("written", [str.lower, str.capitalize, str.upper])
 def test_each_word_for_a_way(way: str, written: Callable[[str], str]) -> None:
     longest = "A" + "b" * 24
