@@ -55,7 +55,9 @@ def test_law_07_replace_changes_one_value_and_nothing_else(
 @pytest.mark.parametrize(
     "raw",
     [b'{"model":"old"}', b'{ "model"\t:\r\n "old" }', b'{"a":"model","model":"old"}', b'{"model":"old","a":["model"]}',
-     b'{"a":{"model":1},"model":"old"}', b'{"mod\\u0065l":"old"}', b'data: {"model":"old"}\n\n', b'{"a":"\\"model\\": \\"x\\"","model":"old"}'],
+     b'{"a":{"model":1},"model":"old"}', b'{"a":[{"model":"x"},{"model":"y"}],"model":"old"}', b'{"model":"old","a":[{"model":"x"}]}',
+     b'{"a":{},"model":"old","b":{"model":"x"}}', b'{"a":"{","model":"old","b":"}"}', b'{"a":"{\\"","model":"old","b":{"model":"model"}}',
+     b'{"a":"\\\\","model":"old"}', b'{"a":{"model":"x"},"model":"old","b":"model"}', b'{"mod\\u0065l":"old"}', b'data: {"model":"old"}\n\n', b'{"a":"\\"model\\": \\"x\\"","model":"old"}'],
 )  # fmt: skip
 @pytest.mark.parametrize("present", [False, True])
 def test_replace_finds_the_key_and_not_what_looks_like_it(raw: bytes, present: bool) -> None:
