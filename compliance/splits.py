@@ -74,6 +74,7 @@ _TOKEN_BEGIN = re.compile(r"[\s:#=\-\"'*(]{0,6}(?=[A-Za-z\-]{0,6}[0-9](?:[ .\-/]
 _EXACT = frozenset(("ssn", "itin", "card", "iban", "mbi", "npi", "imei", "vin"))
 """Kinds whose values have a fixed length, so that a label and the pieces after it make no other number."""
 _PLAIN = KNOWN_KEYS | {"assistant", "tool"}
+_LONGEST_PLAIN = max(map(len, _PLAIN))
 _SIGNS = "-./@: "
 _SIGNS_FIRST = "-/@"
 _GROUPS = frozenset(((3, 2, 4), (4, 6, 5), (4, 6, 4)))
@@ -90,7 +91,9 @@ def may_go_on(strings: Sequence[str]) -> bool:
     before = ""
     for text in strings:
         key, before = before, text
-        if text not in _PLAIN and not (key in _STRUCTURE and _structural(key, text)):
+        if len(text) <= _LONGEST_PLAIN and text in _PLAIN:  # to look a long text up would be to hash it
+            continue
+        if not (key in _STRUCTURE and _structural(key, text)):
             texts.append(text)
     if len(texts) < 2:  # there is no border
         return bool(texts) and _may_hold_pieces(texts[0])

@@ -36,8 +36,11 @@ SIGN_GAP = (
 )
 """The same for a label that is an ordinary word: a sign, or a word for `number`, makes it one."""
 
-_TAIL = r"(?:[^a-z]|\z|(?:s|number|num|nbr|no|nr|id|code|is|was|of|ends|ending|value)(?:[^a-z]|\z|number|no|id|is|of))"
+_WORD_AFTER = r"\z|(?:s|number|num|nbr|no|nr|id|code|is|was|of|ends|ending|value)(?:[^a-z]|\z|number|no|id|is|of)"
+_TAIL = rf"(?:[^a-z]|{_WORD_AFTER})"
 """What may follow a label: not the rest of a longer word."""
+_KEY_TAIL = rf"(?:[^a-z\n]|\n[^r]|{_WORD_AFTER})"
+"""The same of `messages`, which is a key of every chat: there `role` follows it, and no value of its own."""
 
 TOKEN = r"([A-Za-z0-9](?:[A-Za-z0-9]|[\-/._]{1,2}[A-Za-z0-9]){3,19})(?:\z|[^A-Za-z0-9])"
 MIXED = r"([A-Za-z]{1,6}[\-/]?\d{4,10}(?:[\-/][A-Za-z0-9]{1,8})?|\d{6,12})(?:\z|[^A-Za-z0-9])"
@@ -99,9 +102,9 @@ def spread(shape: str, length: int) -> str:
     return rf"({shape}|[A-Z0-9](?:[\s.\-]{{0,3}}[A-Z0-9]){{{length - 1}}})(?:\z|[^A-Za-z0-9])"
 
 
-def trigger_of(words: str) -> str:
-    """What a label's occurrence ends with: shapes of one label share it."""
-    return words + _TAIL
+def trigger_of(words: str, *, key: bool = False) -> str:
+    """What a label's occurrence ends with: shapes of one label share it.  `key`: of `messages`."""
+    return words + (_KEY_TAIL if key else _TAIL)
 
 
 def labelled(
@@ -113,9 +116,12 @@ def labelled(
     gap: str = GAP,
     confidence: float = 0.95,
     digits: int = 2,
+    trigger: str | tuple[str, ...] | None = None,
 ) -> Pattern:
-    """A value that its label vouches for."""
-    return Pattern(kind, words + gap + value, check, confidence, trigger=trigger_of(words), ahead=320, digits=digits)
+    """A value that its label vouches for.  `trigger`: where it is not that of the label."""
+    return Pattern(
+        kind, words + gap + value, check, confidence, trigger=trigger or trigger_of(words), ahead=320, digits=digits
+    )
 
 
 _OWNED = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-from compliance.detectors.labels import label, labelled
+from compliance.detectors.labels import label, labelled, trigger_of
 from compliance.detectors.model import Pattern
 
 _APART = r"[ .\-]"
@@ -15,11 +15,13 @@ _END = r"(?:\z|[^\w\-/.]|[\-/.](?:\z|\D)|_|[A-Za-z])"
 _DIGITS = r"(\+?\(?\d(?:[ .\-/()]{0,3}\d){5,14}(?: ?(?:x|ext\.?) ?\d{1,6})?)"
 _TLDS = r"(?:com|org|net|edu|gov|mil|info|io|co|us|uk|ca|de|fr|es|it|nl|eu|au|in|health|care|clinic|hospital|example)"
 
-_PHONE = label(
+_PHONE_WORDS = (
     "phone", "telephone", "telefon", "telefono", r"tel\xc3\xa9fono", r"t\xc3\xa9l\xc3\xa9phone", "tel", "telf", "tlf", "tfno", "tlfno", "mobile",
     "movil", r"m\xc3\xb3vil", "cell", "cellphone", "call", "called", "contact", "desk", "office", "hotline", "whatsapp", "pager", "callback",
-    "reach", "answering", "messages", "sms", "ph",
+    "reach", "answering", "sms", "ph",
 )  # fmt: skip
+_PHONE = label(*_PHONE_WORDS, "messages")
+_PHONE_TRIGGER = (trigger_of(label(*_PHONE_WORDS)), trigger_of(label("messages"), key=True))
 _FAX = label("fax", r"facsimile", r"t\xc3\xa9l\xc3\xa9copie")
 _TO = (
     r"(?i:[\W_]{0,4}?(?:(?:number|num|no|is|was|at|on|to|me|you|him|her|us|them|y|and|fax|home|work|cell|mobile|office)"
@@ -127,7 +129,7 @@ SHAPES = (
         trigger=r"(?:^|[^\w.])\(?0\d{1,4}[ .\-/)]{1,2}\d{2}",
         back=12,
     ),
-    labelled("phone", _PHONE, _DIGITS + r"(?:\z|\D)", _phone, gap=_TO, digits=6),
+    labelled("phone", _PHONE, _DIGITS + r"(?:\z|\D)", _phone, gap=_TO, digits=6, trigger=_PHONE_TRIGGER),
     # The second of two: `Tel. 212 555 0147 / 0148 555 212`.
     labelled(
         "phone",
@@ -136,6 +138,7 @@ SHAPES = (
         _phone,
         gap=_TO + _DIGITS.replace("(", "(?:", 1) + r"(?i:[,;]? ?(?:/|-|,|;|\by|\bor|\band|\be|\bund|\bou) ?)",
         digits=12,
+        trigger=_PHONE_TRIGGER,
     ),
     Pattern(
         "phone",

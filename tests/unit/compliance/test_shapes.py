@@ -165,8 +165,11 @@ def test_phones_in_the_open(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Phone: 73 448 266", "call me at 9469 9966", "mobile 606409021", "79720805-Office", "Tel.: 963 862 500"]
-)
+    "text",
+    ["Phone: 73 448 266", "call me at 9469 9966", "mobile 606409021", "79720805-Office", "Tel.: 963 862 500",
+     "messages: 73 448 266", "messages\n73 448 266", "voiceMessages 73 448 266", "messages\nreach me at 73 448 266",
+     "messages\nrole\nuser\ncontent\nmessages at 73 448 266"],
+)  # fmt: skip
 def test_phones_by_their_label(text: str) -> None:
     assert "phone" in kinds(text)
 
