@@ -155,6 +155,7 @@ class Addresses:
         self._version = version
         self._known: dict[tuple[str, Operation], Address] = {}
         self._labels: dict[str, Labels] = {}
+        self._reachable: dict[tuple[str, str, str], bool] = {}  # by kind, operation and the client's dialect
 
     def find(self, target: Target, operation: Operation) -> Address:
         """The address; KeyError where the kind has no path for the operation (`reachable` says so before)."""
@@ -185,8 +186,12 @@ class Addresses:
 
     def reachable(self, target: Target, request: Request) -> bool:
         """Can this operation be put to this target at all: as it is, or (for chats) translated?"""
-        row = kind(target.kind)
-        operation = request.operation
-        if operation not in row.paths:
-            return False
-        return operation is Operation.CHAT or row.foreign.get(request.operation, row.dialect) == request.dialect
+        key = (target.kind, request.operation, request.dialect)
+        found = self._reachable.get(key)
+        if found is None:
+            row, operation = kind(target.kind), request.operation
+            found = operation in row.paths and (
+                operation is Operation.CHAT or row.foreign.get(operation, row.dialect) == request.dialect
+            )
+            self._reachable[key] = found
+        return found

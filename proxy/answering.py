@@ -15,7 +15,8 @@ from compliance.detectors.model import Span
 from compliance.holdback import Guard
 from compliance.model import Finding
 from compliance.pseudonyms import Scope
-from compliance.rules import Facts, Labels, Ruleset
+from compliance.rules import Facts, Labels
+from compliance.rulings import Ruleset
 from compliance.scan import NotScanned, Scanner
 from engines.model import Operation
 from proxy.exchange import Exchange

@@ -29,7 +29,7 @@ from compliance.identifiers import NAMES
 from compliance.journal import Journal, JournalError, JournalFailed, load_or_create_key, read
 from compliance.model import LOCAL
 from compliance.records import Outcome, PolicyChanged, Started, Stopped
-from compliance.rules import Ruleset
+from compliance.rulings import Ruleset
 from compliance.scan import QUICK, QUICK_LEARNED, Detector, Scanner
 from engines import anthropic, openai
 from engines.base import Dialect
@@ -46,7 +46,7 @@ from proxy.admission import Admission
 from proxy.alerts import Alerts
 from proxy.answering import Answers
 from proxy.attempts import Attempts
-from proxy.auth import Keyring, Principal
+from proxy.auth import Principal
 from proxy.choosing import Chooser
 from proxy.config import Settings
 from proxy.config_budgets import budgets_of
@@ -62,6 +62,7 @@ from proxy.health import Fleet
 from proxy.ingress import Door
 from proxy.instance import instance_name as instance_name
 from proxy.instance import signing_key_path as signing_key_path
+from proxy.keyring import Keyring
 from proxy.owners import Owners
 from proxy.pipeline import Pipeline
 from proxy.placing import TRUST, Placing

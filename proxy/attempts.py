@@ -28,8 +28,8 @@ from proxy.addressing import Address, Addresses
 from proxy.admission import Admission
 from proxy.answering import Answers
 from proxy.counting import Counting
+from proxy.counts import Counts
 from proxy.deadlines import Deadlines
-from proxy.estimates import Counts
 from proxy.exchange import Attempt, Exchange, Header, NotRedacted, Redaction
 from proxy.health import EngineState, Fleet, Origin
 from proxy.recording import Recorder

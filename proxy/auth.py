@@ -44,35 +44,6 @@ class Principal(Struct, frozen=True):
 LOCAL_OPEN = Principal(key="", name="local, no key")
 
 
-class Keyring:
-    """The keys in force, by hash.  Replaced as a whole when they change."""
-
-    def __init__(self, keys: Mapping[str, Principal]) -> None:
-        self._keys = dict(keys)
-
-    def replace(self, keys: Mapping[str, Principal]) -> None:
-        """The keys have changed."""
-        self._keys = dict(keys)
-
-    @property
-    def is_open(self) -> bool:
-        """No key was made yet."""
-        return not self._keys
-
-    def authenticate(self, token: str | None, now: int, *, loopback: bool) -> Principal | None:
-        """The principal of a token at `now` (microseconds since the epoch); None: not to be served."""
-        return self.holder(None if token is None else digest(token), now, loopback=loopback)
-
-    def holder(self, key: str | None, now: int, *, loopback: bool) -> Principal | None:
-        """`authenticate`, by the token's digest."""
-        if not self._keys:
-            return LOCAL_OPEN if loopback else None
-        principal = self._keys.get(key) if key is not None else None
-        if principal is None or (principal.expires is not None and now >= principal.expires):
-            return None
-        return principal
-
-
 def new_token() -> str:
     """A new key: `spw_` and 43 characters of base64url."""
     return PREFIX + secrets.token_urlsafe(32)

@@ -23,10 +23,11 @@ from compliance.journal import read
 from compliance.model import LOCAL
 from compliance.records import Decision, Refused
 from proxy.app import all_keys
-from proxy.auth import LOCAL_OPEN, Keyring, Principal
+from proxy.auth import LOCAL_OPEN, Principal
 from proxy.canary import Canary, Promises, Result
 from proxy.config import Settings
 from proxy.explaining import Explainer
+from proxy.keyring import Keyring
 from proxy.projections.ledger import Ledger
 from proxy.state.keys import KeyStore
 from proxy.surfaces import POSTS

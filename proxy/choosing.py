@@ -14,7 +14,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from compliance.model import LOCAL, Verdict
-from compliance.rules import Labels, Ruling
+from compliance.rules import Labels
+from compliance.rulings import Ruling
 from engines.catalog import Entry
 from engines.model import Request, Target
 from policies.complexity import estimate_tokens, looks_like_code, size

@@ -30,7 +30,8 @@ from engines.tokens import encoding_of
 from engines.transport import Transport
 from policies.slices import Hold
 from proxy.addressing import Address
-from proxy.estimates import NOT_COUNTED, Counts, counted_by_text, question, well_formed
+from proxy.counts import NOT_COUNTED, Counts
+from proxy.estimates import counted_by_text, question, well_formed
 from proxy.exchange import Attempt, Exchange
 from proxy.faults import describe
 from proxy.session import KEPT_LIMIT, Session

@@ -27,7 +27,7 @@ from policies.model import Decision
 from policies.slices import Hold
 from proxy.attempts import Attempts, Failure
 from proxy.choosing import Chooser, facts_of
-from proxy.estimates import Counts
+from proxy.counts import Counts
 from proxy.exchange import Attempt, ClientSink, Exchange
 from proxy.faults import describe
 from proxy.held import HeldSink, wanted_of

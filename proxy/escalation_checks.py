@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from compliance.identifiers import FAMILY, NAMES
-from compliance.rules import Rule, Where, default
+from compliance.rules import Rule, Where
+from compliance.rulings import default
 from engines.kinds import UnknownKind, kind
 from proxy.config_errors import Location
 from proxy.config_rules import rule_of

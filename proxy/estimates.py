@@ -7,14 +7,14 @@ thought without showing it is not seen here, so such an estimate may be low; rec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from compliance.model import LOCAL
 from engines.model import Quality, Request, Target, Usage
 from engines.rates import ADDED_TOKENS, tier_of
+from proxy.counts import NOT_COUNTED, Counts, Said
 
 IMAGE_TOKENS = 24_576
 """Bound of an image's tokens: one given by URL has hardly any bytes in the request.  In OpenAI's dialect `images` counts each
@@ -27,28 +27,6 @@ _PROMPT_FIELDS = ("messages", "system", "tools", "input", "response_format", "ou
 _DEPTH = 64
 _UNREAD = frozenset({"audio", "documents"})
 """What has tokens that no text tells: a prompt that holds it is taken at its bound."""
-
-
-class Counts(Struct, frozen=True):
-    """What was counted of an attempt: by its engine's own tokenizer, or (a cloud's) by tiktoken; None: it was not."""
-
-    prompt: int | None = None
-    output: int | None = None  # of the first `looked_at` characters of the answer
-    looked_at: int = 0
-
-
-class Said(Protocol):
-    """What is known of an answer when it is over."""
-
-    usage: Usage | None
-    text_length: int  # characters that the model wrote
-    kept: list[str] | None  # the first of them
-
-    @property
-    def usage_final(self) -> bool: ...
-
-
-NOT_COUNTED = Counts()
 
 
 def used(request: Request, target: Target, said: Said, most_output: int, counts: Counts = NOT_COUNTED) -> Usage:
@@ -95,12 +73,15 @@ def _at_home(
     return Usage(input=len(request.raw) // 4 if prompt is None else prompt, output=output, quality="estimated")
 
 
-class Question(Struct, frozen=True):
+class Question:
     """What of a cloud's attempt is to be counted: the answer that came and, where its tokens are not known, the prompt."""
 
-    texts: tuple[str, ...]
-    length: int = 0  # of the whole prompt, in characters
-    messages: int = 0
+    __slots__ = ("length", "messages", "texts")
+
+    def __init__(self, texts: tuple[str, ...], length: int = 0, messages: int = 0) -> None:
+        self.texts = texts
+        self.length = length  # of the whole prompt, in characters
+        self.messages = messages
 
     def counts(self, request: Request, counted: Sequence[int]) -> Counts:
         """With the tokens of its texts."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from compliance.model import Finding, Verdict
 from compliance.pseudonyms import Scope
-from compliance.rules import Facts, Labels, Ruling
+from compliance.rules import Facts, Labels
+from compliance.rulings import Ruling
 from engines.model import Request, Target, Usage
 from policies.model import Decision
 from proxy.auth import Principal

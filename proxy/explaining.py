@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from compliance.model import Finding
-from compliance.rules import CLOUD, HOME, Facts, Labels, Ruling
+from compliance.rules import CLOUD, HOME, Facts, Labels
+from compliance.rulings import Ruling
 from engines.model import BadRequest, Operation, Request, Target
 from policies.experiment import experiment_key
 from policies.model import Decision

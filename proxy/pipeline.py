@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from compliance.journal import JournalError
 from compliance.model import Inspection, Verdict
-from compliance.rules import CLOUD, HOME, Facts, Fixed, Ruleset, Ruling
+from compliance.rules import CLOUD, HOME, Facts
+from compliance.rulings import Fixed, Ruleset, Ruling
 from compliance.scan import FAILED, Scanner
 from engines.base import Dialect
 from engines.catalog import Catalog, Entry
@@ -33,12 +34,13 @@ from engines.model import BadRequest, ErrorInfo, Request
 from engines.turns import NEXT_TURN
 from proxy.addressing import beside_the_body
 from proxy.attempts import Attempts, Failure, answer_head, passed
-from proxy.auth import Keyring, Principal, host_allowed
+from proxy.auth import Principal, host_allowed
 from proxy.choosing import Chooser
 from proxy.errors import Refusal, failure_info
 from proxy.exchange import ClientSink, Exchange, Header, Inbound
 from proxy.faults import describe
 from proxy.feedback import FEEDBACK_PATH, FeedbackDoor
+from proxy.keyring import Keyring
 from proxy.listing import models_body
 from proxy.recording import Recorder
 from proxy.redacting import Redactor

@@ -24,7 +24,8 @@ from compliance.identifiers import FAMILY
 from compliance.model import Action, Finding, Inspection
 from compliance.pseudonyms import LITERAL, Known
 from compliance.redaction import Unredactable, known_kinds, redact_body
-from compliance.rules import Labels, Ruling
+from compliance.rules import Labels
+from compliance.rulings import Ruling
 from compliance.scan import NotScanned, Scanner
 from compliance.sought import Sought
 from engines.base import Dialect

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from compliance.model import LOCAL, Finding, Verdict
 from compliance.records import Decision, Outcome, Refused
-from compliance.rules import CLOUD, HOME, Facts, Labels, Ruling
+from compliance.rules import CLOUD, HOME, Facts, Labels
+from compliance.rulings import Ruling
 from engines.catalog import Entry
 from engines.model import Target, Usage
 from engines.rates import cost

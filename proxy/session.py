@@ -532,11 +532,11 @@ class WholeSession(Session):
 
     def _note(self, event: Event) -> None:
         """What a reader would see."""
-        if isinstance(event, (TextDelta, RefusalDelta)):
+        if type(event) is TextDelta or type(event) is RefusalDelta:
             self._note_text("text", event.text)
-        elif isinstance(event, ReasoningDelta):
+        elif type(event) is ReasoningDelta:
             self._note_text("reasoning", event.text)
-        elif isinstance(event, ToolCallDelta):
+        elif type(event) is ToolCallDelta:
             self._note_text("tool_arguments", event.arguments)
-        elif isinstance(event, Opaque) and event.carries_text:
+        elif type(event) is Opaque and event.carries_text:
             self._note_opaque(event.text)

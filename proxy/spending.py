@@ -27,8 +27,9 @@ from policies.budgets import TOKENS, USD
 from policies.scopes import UNITS
 from policies.slices import Hold
 from policies.windows import words_of
+from proxy.counts import NOT_COUNTED, Counts
 from proxy.errors import Refusal
-from proxy.estimates import IMAGE_TOKENS, NOT_COUNTED, Counts, final_usage, images, used
+from proxy.estimates import IMAGE_TOKENS, final_usage, images, used
 from proxy.exchange import Attempt, Exchange
 from proxy.ratelimits import ratelimit_headers
 from proxy.session import Session

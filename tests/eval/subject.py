@@ -9,7 +9,8 @@ from msgspec import Struct
 from compliance.detectors.learned import Learned
 from compliance.detectors.names import Names
 from compliance.model import Finding
-from compliance.rules import CLOUD, Facts, Rule, Ruleset
+from compliance.rules import CLOUD, Facts, Rule
+from compliance.rulings import Ruleset
 from compliance.scan import Detector, Scanner
 
 REDACT = Rule("redact", "redact", found=frozenset(("phi", "pii")))

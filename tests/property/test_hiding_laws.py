@@ -12,7 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compliance.detectors.forms import Forms
-from compliance.rules import CLOUD, Facts, Ruleset
+from compliance.rules import CLOUD, Facts
+from compliance.rulings import Ruleset
 from compliance.scan import Scanner
 
 SCANNER = Scanner()

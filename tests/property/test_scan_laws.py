@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from compliance.answers import AnswerScanner
 from compliance.fields import KNOWN_KEYS, MAX_DEPTH, collect, located
-from compliance.rules import CLOUD, Facts, Rule, Ruleset
+from compliance.rules import CLOUD, Facts, Rule
+from compliance.rulings import Ruleset
 from compliance.scan import Scanner
 
 SCANNER = Scanner()

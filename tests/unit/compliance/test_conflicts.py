@@ -8,7 +8,8 @@ from compliance.conflicts import Conflict, conflicts
 from compliance.expressions import Cel
 from compliance.identifiers import NAMES
 from compliance.model import Finding
-from compliance.rules import Facts, Labels, Rule, Ruleset, Where
+from compliance.rules import Facts, Labels, Rule, Where
+from compliance.rulings import Ruleset
 
 
 def some(*names: str) -> frozenset[str]:

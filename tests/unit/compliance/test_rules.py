@@ -9,21 +9,8 @@ from hypothesis import strategies as st
 from compliance.expressions import Cel
 from compliance.identifiers import FAMILY, IDENTIFIERS, NAMES
 from compliance.model import Action, Finding, Verdict
-from compliance.rules import (
-    CLEAN,
-    CLOUD,
-    HOME,
-    UNREAD,
-    Facts,
-    Fixed,
-    Labels,
-    Rule,
-    Ruleset,
-    Ruling,
-    Where,
-    default,
-    policy_hash,
-)
+from compliance.rules import CLOUD, HOME, UNREAD, Facts, Labels, Rule, Where, policy_hash
+from compliance.rulings import CLEAN, Fixed, Ruleset, Ruling, default
 
 DAY = 20_000
 PARTNER = Labels("cloud", "openai", "us", DAY, True)  # its agreement ends with this day

@@ -8,7 +8,8 @@ import pytest
 from held import OPENINGS, SCANNER
 
 from compliance.pseudonyms import Scope
-from compliance.rules import CLOUD, HOME, Facts, Labels, Rule, Ruleset, Where
+from compliance.rules import CLOUD, HOME, Facts, Labels, Rule, Where
+from compliance.rulings import Ruleset
 from compliance.scan import Scanner
 from engines import openai
 from engines.model import Operation

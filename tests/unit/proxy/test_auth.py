@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth import LOCAL_OPEN, Keyring, Principal, credential, digest, host_allowed, new_token
+from proxy.auth import LOCAL_OPEN, Principal, credential, digest, host_allowed, new_token
+from proxy.keyring import Keyring
 
 NOW = 1_000_000_000
 

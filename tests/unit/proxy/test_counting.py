@@ -16,7 +16,7 @@ from engines.model import Operation, Target
 from engines.transport import Transport
 from proxy.addressing import Address, Timeouts
 from proxy.counting import AT_ONCE, Counting
-from proxy.estimates import Counts
+from proxy.counts import Counts
 from proxy.exchange import Attempt, Exchange
 from proxy.session import StreamSession
 

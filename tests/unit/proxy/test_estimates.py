@@ -12,7 +12,8 @@ from engines import anthropic, openai
 from engines.model import Operation, Request, Target, Usage
 from engines.rates import ADDED_TOKENS, Price, priced, upper_bound
 from engines.tokens import Tokens
-from proxy.estimates import IMAGE_TOKENS, PROMPT_LIMIT, Counts, images, prompt_text, question, used
+from proxy.counts import Counts
+from proxy.estimates import IMAGE_TOKENS, PROMPT_LIMIT, images, prompt_text, question, used
 from proxy.session import KEPT_LIMIT, StreamSession
 
 CLOUD = Target("sky/gpt-5", "sky", "openai", "gpt-5", "cloud", (), frozenset())

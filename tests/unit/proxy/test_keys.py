@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.auth import Keyring, digest
+from proxy.auth import digest
+from proxy.keyring import Keyring
 from proxy.state.keys import LONGEST_NAME, KeyStore, NoSuchKey
 
 
