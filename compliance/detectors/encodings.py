@@ -36,11 +36,12 @@ _DIGIT = "3[0-9]"
 
 GATES: tuple[tuple[str, str], ...] = (
     ("base64", rf"(?:^|[^A-Za-z0-9]){_QUAD}{_ONE}{_TWO}{_THREE}[A-Za-z0-9+/_=\-]"),
-    (
-        "base64",
-        rf"(?:^|[^A-Za-z0-9])(?:{_ANY}{{4}}){{0,3}}{_DIGITS}|;base64,|H4sI|{_ANY}{{20}}|[A-Za-z0-9+/]{{10}}==?(?:$|[^=A-Za-z0-9])",
-    ),
-    ("hex", rf"(?:{_PAIR}){{6}}|[0-9A-Fa-f]{{18}}|(?:{_DIGIT}[ :,\-]){{3}}|(?:(?:0|\\)x{_PAIR}[ ,;]{{0,2}}){{4}}"),
+    ("hex", rf"[0-9A-Fa-f]{{18}}|(?:{_DIGIT}[ :,\-]){{3}}|(?:(?:0|\\)x{_PAIR}[ ,;]{{0,2}}){{4}}"),
+    ("base64", rf"(?:^|[^A-Za-z0-9])(?:{_ANY}{{4}}){{0,3}}{_DIGITS}"),
+    ("base64", "[A-Za-z0-9+/]{10}==?(?:$|[^=A-Za-z0-9])"),
+    ("base64", rf"{_ANY}{{20}}"),
+    ("hex", rf"(?:{_PAIR}){{6}}"),
+    ("base64", ";base64,|H4sI"),
 )
 """(name, shape) of what a token of that kind has."""
 

@@ -5,7 +5,9 @@ are put into each other: invisible characters and look-alikes, then escapes, the
 up to `MAX_LEVELS` times.  A span of a form leads back to all of what it was made from: of an encoded token, the whole
 token.
 
-What ordinary text has is tested by one pass of Hyperscan, so that only a text that may hide something costs more.
+What ordinary text has is tested by one pass of Hyperscan, so that only a text that may hide something costs more.  Which
+shapes share an expression, and in which order the expressions stand, was found by trying a thousand ways
+(`tests/bench/scan_speed.py --forms`): Hyperscan makes other automata of each, which take up to three times as long.
 A text that hides more than the bounds allow raises `TooMany`.
 """
 
@@ -21,7 +23,7 @@ import hyperscan
 from compliance.detectors import encodings, hiding, spelling
 from compliance.detectors.automaton import TooMany
 from compliance.detectors.compiled import Shelf, database
-from compliance.detectors.hiding import ORDINARY, OVERRIDE, Replacement
+from compliance.detectors.hiding import OVERRIDE, Replacement
 from compliance.detectors.model import Span
 
 _WORDLIKE = 0
@@ -95,7 +97,7 @@ class Forms:
     """Finds out which forms a text has.  Thread-safe: each pass takes its own scratch."""
 
     def __init__(self, shelf: Shelf | None = None) -> None:
-        gates = (*encodings.GATES, *spelling.GATES)
+        gates = (*encodings.GATES, *spelling.GATES, *hiding.GATES)
         self._names = [name for name, _ in gates]
         self._database = database(
             [shape.encode("utf-8") for _, shape in gates],
@@ -120,8 +122,7 @@ class Forms:
             raise RuntimeError("the forms of a text were not determined") from None
         finally:
             self._scratches.append(scratch)
-        hints = frozenset([self._names[index] for index in seen]) if seen else _NONE
-        return hints | _CONTROLS if data.translate(None, ORDINARY) else hints
+        return frozenset([self._names[index] for index in seen]) if seen else _NONE
 
     def of(self, text: str, parts: Sequence[str] = (), data: bytes | None = None) -> Sequence[Form] | Iterator[Form]:
         """The forms of `text`, none where it hides nothing.  Raises `TooMany`.
@@ -186,7 +187,6 @@ def _joined_lines(text: str, hints: frozenset[str], form: Form | None, parts: Se
 
 
 _NONE: frozenset[str] = frozenset()
-_CONTROLS = frozenset((hiding.CONTROLS,))
 _SPELLED: tuple[Step | None, ...] = (spelling.words, spelling.singles, spelling.letters, None, spelling.reversed_tokens)
 _STEPS: tuple[tuple[Step | None, ...], ...] = (
     (hiding.characters, encodings.escapes),

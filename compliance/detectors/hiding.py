@@ -81,8 +81,8 @@ HIDING = re.compile(f"[{_INVISIBLE}{_UNSEEN}{_ODD}{_SPACES}{_DASHES}{_DOTS}{_FOR
 """One character that may not be what it stands for."""
 
 CONTROLS = "controls"
-"""The hint of a text in UTF-8 in which something is left without these:"""
-ORDINARY = bytes((9, 10, 13, *range(32, 127), *range(128, 256)))
+GATES: tuple[tuple[str, str], ...] = ((CONTROLS, r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"),)
+"""(name, shape) of what ordinary text of ASCII has not."""
 _ORDINARY_ASCII = bytes((9, 10, 13, *range(32, 127)))
 _FEW = 16
 """Hiding characters, each other than the rest, that are looked for one by one: `str.find` is 50 times as fast as `re`."""

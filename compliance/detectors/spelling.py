@@ -65,16 +65,19 @@ GATES: tuple[tuple[str, str], ...] = (
         for gap in (" ", "-", ", ", "\n")
     ),
     ("words", rf"(?i)(?:{'|'.join(_TENS)})[ \-](?:{'|'.join((*_UNITS, *_TENS, *_TEENS))})[ ,\-]"),
-    ("singles", rf"(?:[_*|~]{_SINGLE}){{3}}"),
-    ("singles", " [!-~]" * 4 + " "),
-    ("letters", rf"\d(?:[ .\-]?{_LETTER})+[ .\-]?\d"),  # without a count: that takes a fifth off the whole pass
+    ("letters", rf"(?:^|[^A-Za-z0-9]){_OUTER}+[ .\-]?\d[ .\-]?\d"),
     (
+        "backwards",
+        r"\d{2}[A-Z9][A-Z](?:$|[^A-Za-z0-9])|[^A-Za-z0-9][A-Z]\d{8}[^A-Za-z0-9]"
+        r"|(?:moc|gro|ten|ude|vog|ed|oc|oi)\.[A-Za-z0-9]",
+    ),
+    ("singles", rf"(?:[_*|~]{_SINGLE}){{3}}|" + " [!-~]" * 4 + " "),
+    (  # without a count: that takes a fifth off the whole pass
         "letters",
-        rf"(?:^|[^A-Za-z0-9]){_OUTER}+[ .\-]?\d[ .\-]?\d|\d[ .\-]?\d[ .\-]?{_OUTER}+(?:$|[^A-Za-z0-9])",
+        rf"\d(?:[ .\-]?{_LETTER})+[ .\-]?\d|\d[ .\-]?\d[ .\-]?{_OUTER}+(?:$|[^A-Za-z0-9])",
     ),
     ("lines", r"\d ?-?\r?\n[ \t]{0,8}-?\d"),
-    ("backwards", r"\d{2}[A-Z9][A-Z](?:$|[^A-Za-z0-9])|\d{4}-\d{2}-\d{3}|[^A-Za-z0-9][A-Z]\d{8}[^A-Za-z0-9]"),
-    ("backwards", r"(?:moc|gro|ten|ude|vog|ed|oc|oi)\.[A-Za-z0-9]|\.\d{1,3}\.\d{1,3}\."),
+    ("backwards", r"\d{4}-\d{2}-\d{3}|\.\d{1,3}\.\d{1,3}\."),
 )
 """(name, shape) of what ordinary text seldom has."""
 

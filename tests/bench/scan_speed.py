@@ -1,6 +1,7 @@
-"""How long the structured detectors take: microseconds of CPU for each KB of text.
+"""How long the structured detectors take, or looking for what a text hides: microseconds of CPU for each KB of text.
 
     .venv/bin/python tests/bench/scan_speed.py --size 4096 --rounds 3 --json scan.json
+    .venv/bin/python tests/bench/scan_speed.py --forms
 
 Each text is scanned once cold (`first`: the caches of the automata grow) and then `--rounds` times.  The texts are
 different from each other: one text scanned again and again would measure caches, not detectors.
@@ -20,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from compliance.detectors.forms import Forms
 from compliance.detectors.patterns import Patterns, TooMany
 
 DATA = Path(os.environ.get("SPILLWAY_EVAL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "phi"
@@ -90,6 +92,11 @@ def measure(find: Callable[[str], Any], texts: Sequence[str]) -> list[float]:
     return sorted(costs)
 
 
+def forms_of(forms: Forms) -> Callable[[str], Any]:
+    """Looks for what a text hides, and undoes all of it."""
+    return lambda text: list(forms.of(text))
+
+
 def row(name: str, part: str, costs: Sequence[float]) -> dict[str, Any]:
     """One line of the table."""
     return {
@@ -111,10 +118,13 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, default=3, help="times that each text is scanned after the first (default 3)"
     )
+    parser.add_argument(
+        "--forms", action="store_true", help="measure what undoes hidden forms, not what finds identifiers"
+    )
     parser.add_argument("--json", type=Path, help="write the rows to this file, too")
     arguments = parser.parse_args()
     began = time.perf_counter()
-    find = Patterns().find
+    find = forms_of(Forms()) if arguments.forms else Patterns().find
     print(f"made ready in {time.perf_counter() - began:.2f} s; microseconds a KB, texts of {arguments.size} characters")
     dice = random.Random(7)
     corpora = {
