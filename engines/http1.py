@@ -60,6 +60,7 @@ class Owner(Protocol):
 
     heads: Heads[tuple[Header, ...]]  # of answers with status 200 whose connections were kept
     turns: Turns  # in which answers are read
+    outbox: Turns  # in which requests wait for the end of a turn
 
     def give_back(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
@@ -76,7 +77,7 @@ class Connection:
 
     __slots__ = (
         "_again", "_behind", "_bodiless", "_dirty", "_done", "_failed", "_headers", "_host", "_interim", "_loop", "_owner", "_parser",
-        "_paused", "_prefix", "_receiver", "_resend", "_reusable", "_silent", "_started", "_transport", "closed",
+        "_paused", "_prefix", "_receiver", "_resend", "_reusable", "_silent", "_started", "_transport", "_unsent", "closed",
         "idle_since", "key", "origin", "peer", "reused", "target",
     )  # fmt: skip
 
@@ -105,6 +106,7 @@ class Connection:
         self._paused = False
         self._reusable = True
         self._resend: tuple[bytes, bool] | None = None
+        self._unsent = b""  # a request that waits for the end of this turn
         self._again: asyncio.Task[None] | None = None  # opens the connection that replaces this dead one
         self.closed = False  # no longer usable; the socket itself may take a turn of the loop to go
         self.reused = False
@@ -135,7 +137,7 @@ class Connection:
         self.send(data, receiver, reusable=reusable, resend=resend)
 
     def send(self, data: bytes, receiver: Receiver, *, reusable: bool, resend: bool) -> None:
-        """Send a request that is bytes already."""
+        """Send a request that is bytes already, at the end of this turn of the event loop."""
         self._receiver = receiver
         self._parser = None
         self._bodiless = data.startswith(b"HEAD ")
@@ -145,6 +147,12 @@ class Connection:
         if self.closed or self._transport is None:
             self._loop.call_soon(self._lost, None)
         else:
+            self._unsent = data
+            self._owner.outbox.add(self._transmit)
+
+    def _transmit(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data and not self.closed and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def pause_reading(self) -> None:
@@ -185,6 +193,8 @@ class Connection:
         if self._done:
             self._close()  # nobody asked for these bytes
             return
+        if self._unsent:  # an answer is not taken for one before its request is sent
+            self._transmit()
         behind = self._behind
         turns = self._owner.turns
         if not behind and turns.room():

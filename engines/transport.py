@@ -63,6 +63,7 @@ class Transport:
         self._closed = False
         self.heads: Heads[tuple[Header, ...]] = Heads()
         self.turns = Turns(loop, STEPS)
+        self.outbox = Turns(loop)
 
     def try_pooled(self, target: Target, origin: str) -> Connection | None:
         """An idle connection, the one used last; None where there is none."""

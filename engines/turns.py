@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from time import monotonic
 
+ALL = 1 << 30
 SHARE = 0.0025
 """Seconds of a turn for the steps of one queue."""
 PAUSE = 0.0001
@@ -31,11 +32,16 @@ NEXT_TURN = _NextTurn()
 
 class Turns:
     """A queue of steps: in one turn at most `most` of them, and as many as are begun within `SHARE`; `most` bounds what they
-    set off, such as the tasks that go on.  None is left out."""
+    set off, such as the tasks that go on.  None is left out.
+
+    Without `most` it is an outbox, of steps that set nothing off but send: what all have to send goes out together.  A peer
+    on this host is woken by the first of many writes and is awake for the others; between two steps of work it would fall
+    asleep again, and to wake it costs as much as to write.
+    """
 
     __slots__ = ("_began", "_done", "_due", "_loop", "_most", "_steps")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int = ALL) -> None:
         self._loop = loop
         self._most = most
         self._began = self._done = 0.0  # of what is done at once, without a pause

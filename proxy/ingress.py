@@ -111,6 +111,7 @@ class _Sink:
 
     def abort(self) -> None:
         self.keep_alive = False
+        self._protocol.transmit()  # the answer before this one is whole
         transport = self._protocol.transport
         if transport is not None:
             transport.abort()
@@ -129,7 +130,7 @@ class _Sink:
         protocol = self._protocol
         if protocol.transport is not None:
             self.bytes_out += len(data)
-            protocol.transport.write(data)
+            protocol.send(data, now=not (self.finished and self.keep_alive))
         return protocol.clogged
 
 
@@ -177,9 +178,7 @@ class HttpInbound:
 
     async def _read(self, payload: StreamReader, limit: int) -> bytes:
         if self.headers.get("expect", "").lower() == "100-continue":
-            transport = self._connection.transport
-            if transport is not None:
-                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n", now=True)
         parts: list[bytes] = []
         size = 0
         try:
@@ -214,6 +213,7 @@ class _Connection:
         "_parser",
         "_reading_paused",
         "_task",
+        "_unsent",
         "_waiter",
         "clogged",
         "deadline",
@@ -245,6 +245,7 @@ class _Connection:
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self.clogged = False  # the client does not read
+        self._unsent = b""  # a whole answer that waits for the end of this turn
 
     # --- the transport's callbacks ----------------------------------------------------------------------
 
@@ -346,6 +347,26 @@ class _Connection:
         """The head did not come in time, or nothing did."""
         self.close()
 
+    # --- what is sent -----------------------------------------------------------------------------------
+
+    def send(self, data: bytes, *, now: bool) -> None:
+        """Write it, now or at the end of this turn of the event loop; never before what was given earlier."""
+        if self.transport is None:
+            return
+        if now:
+            self.transport.write(self._unsent + data if self._unsent else data)
+            self._unsent = b""
+        else:
+            if not self._unsent:
+                self.door.outbox.add(self.transmit)
+            self._unsent += data
+
+    def transmit(self) -> None:
+        """Write what waits."""
+        data, self._unsent = self._unsent, b""
+        if data and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
     # --- what aiohttp's parser asks of a protocol ---------------------------------------------------------
 
     @property
@@ -378,6 +399,7 @@ class _Connection:
     def close(self) -> None:
         """Close once what was answered is written; a request in flight is not waited for."""
         self._closing = True
+        self.transmit()
         if self.transport is not None:
             self.transport.close()
 
@@ -490,6 +512,7 @@ class Door:
         self._connections: set[_Connection] = set()
         self.beginning = Turns(loop, TURN)  # a connection stands in it once
         self.leaving = Turns(loop, LEAVING)
+        self.outbox = Turns(loop)  # in which whole answers wait for the end of a turn
 
     def __call__(self) -> _Connection:
         return _Connection(self)

@@ -17,6 +17,7 @@ from scripted import END, Play, Received, Script, ScriptedEngine, answering, chu
 from engines.errors import ConnectionLost, EngineError, MalformedAnswer
 from engines.http1 import Header
 from engines.transport import Transport
+from engines.turns import Turns
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
@@ -420,6 +421,14 @@ async def test_an_answer_that_ends_while_paused_leaves_a_connection_that_reads(t
         assert engine.connections == 1
 
 
+def holding(monkeypatch: pytest.MonkeyPatch, transport: Transport, waiting: list[object]) -> None:
+    """Answers wait for their turn in `waiting`; requests are sent."""
+    add = Turns.add
+    monkeypatch.setattr(
+        Turns, "add", lambda turns, step: waiting.append(step) if turns is transport.turns else add(turns, step)
+    )
+
+
 @pytest.mark.interpreted
 async def test_who_waits_for_a_turn_is_not_read_from_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a bound waits in the socket; all of it arrives, in order."""
@@ -430,7 +439,7 @@ async def test_who_waits_for_a_turn_is_not_read_from_without_bound(monkeypatch: 
     async with ScriptedEngine(_sending(OK + b"content-length: %d\r\n\r\n" % len(body) + body)) as engine:
         connection = await transport.open(LOCAL, engine.url, timeout=1)
         waiting: list[object] = []
-        monkeypatch.setattr("engines.turns.Turns.add", lambda turns, step: waiting.append(step))
+        holding(monkeypatch, transport, waiting)
         connection.request(b"POST", b"/", b"", b"", collector)
         await until(lambda: len(connection._behind) > 1)
         held = sum(map(len, connection._behind))
@@ -445,12 +454,13 @@ async def test_who_waits_for_a_turn_is_not_read_from_without_bound(monkeypatch: 
     await transport.close()
 
 
+@pytest.mark.interpreted
 async def test_what_came_before_the_connection_was_lost_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engines.turns.Turns.room", lambda turns: False)
     transport, collector = Transport(asyncio.get_running_loop()), Collector()
     async with ScriptedEngine(_sending(OK + b"\r\nall of it")) as engine:
         connection = await transport.open(LOCAL, engine.url, timeout=1)
-        monkeypatch.setattr("engines.turns.Turns.add", lambda turns, step: None)  # its turn never comes
+        holding(monkeypatch, transport, [])  # its turn never comes
         connection.request(b"POST", b"/", b"", b"", collector)
         await asyncio.wait_for(collector.over, 3)
         assert (collector.body, collector.error) == (b"all of it", None)

@@ -1,0 +1,209 @@
+"""Whole answers and requests are sent at the end of a turn of the event loop: in order, and before their connection is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from receiving import LOCAL
+
+from engines.http1 import Connection, Receiver
+from engines.transport import Transport
+from proxy.ingress import Door
+
+GET = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+Serve = Callable[[Any], Awaitable[None]]
+
+
+class Recording:
+    """A transport that keeps what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[bytes | str] = []
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing
+        self.done.append(data)
+
+    def close(self) -> None:
+        self.closing = True
+        self.done.append("closed")
+
+    def abort(self) -> None:
+        self.closing = True
+        self.done.append("aborted")
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("127.0.0.1", 1) if name == "peername" else None
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+    @property
+    def bodies(self) -> bytes:
+        """The bodies of the answers that were written, one letter each."""
+        written = b"".join([one for one in self.done if isinstance(one, bytes)])
+        return bytes([part[0] for part in written.split(b"\r\n\r\n")[1:] if part])
+
+
+async def turns(count: int = 12) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def connected(serve: Serve) -> tuple[Any, Recording, Door]:
+    async def called(_inbound: Any, sink: Any) -> None:
+        await serve(sink)
+
+    door = Door(called, asyncio.get_running_loop(), body_limit=1000, header_timeout=9.0, body_timeout=9.0)
+    client, transport = door(), Recording()
+    client.connection_made(transport)  # type: ignore[arg-type]
+    await turns()
+    return client, transport, door
+
+
+async def test_an_answer_goes_out_at_the_end_of_its_turn() -> None:
+    seen: list[bytes] = []
+
+    async def serve(sink: Any) -> None:
+        sink.whole(200, b"", b"a")
+        seen.append(transport.bodies)
+
+    client, transport, door = await connected(serve)
+    client.data_received(GET)
+    await turns()
+    assert seen == [b""] and transport.bodies == b"a"
+    await door.shutdown(1)
+
+
+@pytest.mark.parametrize("second", ["stream", "whole", "cut"])
+async def test_an_answer_is_never_overtaken_by_the_next_on_its_connection(second: str) -> None:
+    """Also where nothing lies between them, which requests that come together may be."""
+    sinks: list[Any] = []
+
+    async def serve(sink: Any) -> None:
+        sinks.append(sink)
+        if len(sinks) == 1:
+            sink.whole(200, b"", b"a")
+        elif second == "stream":
+            sink.begin(200, b"", b"b")
+            sink.finish()
+        elif second == "whole":
+            sink.whole(400, b"", b"b")
+        else:
+            sink.abort()
+
+    client, transport, door = await connected(serve)
+    client.door.outbox = _Never()  # no turn of the loop sends what waits: only what comes behind it does
+    client.data_received(GET + GET)
+    await turns()
+    if second == "whole":
+        client.close()
+    assert len(sinks) == 2
+    assert transport.done[-1] in ("aborted", "closed") if second != "stream" else True
+    written = b"".join([one for one in transport.done if isinstance(one, bytes)])
+    assert written.index(b"\r\n\r\na") >= 0
+    if second == "stream":
+        assert written.index(b"\r\n\r\na") < written.index(b"1\r\nb")
+    if second == "whole":
+        assert written.index(b"\r\n\r\na") < written.index(b"\r\n\r\nb")
+    await door.shutdown(1)
+
+
+async def test_what_waits_is_sent_before_the_connection_is_closed() -> None:
+    async def serve(sink: Any) -> None:
+        sink.whole(200, b"", b"a")
+
+    client, transport, door = await connected(serve)
+    client.door.outbox = _Never()
+    client.data_received(GET)
+    await turns()
+    assert transport.bodies == b""
+    client.close()
+    assert transport.bodies == b"a" and transport.done[-1] == "closed"
+    await door.shutdown(1)
+
+
+async def test_a_client_that_left_takes_nothing_with_it() -> None:
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    clients = []
+
+    async def serve(sink: Any) -> None:
+        sink.whole(200, b"", b"a")
+        clients[0][1].closing = True  # the socket is gone, and asyncio tells so in a later turn
+
+    for _ in range(2):
+        clients.append(await connected(serve))
+    clients[1][0].door.outbox = clients[0][0].door.outbox
+    for client, _, _ in clients:
+        client.data_received(GET)
+    await turns()
+    assert clients[0][1].bodies == b"" and clients[1][1].bodies == b"a" and not raised
+    for client, _, door in clients:
+        client.connection_lost(None)
+        await door.shutdown(1)
+
+
+class _Never:
+    def add(self, step: Callable[[], object]) -> None: ...
+
+
+class _Heard(Receiver):
+    def __init__(self, transport: Recording) -> None:
+        self.transport = transport
+        self.sent: list[bool] = []
+
+    def on_answer(self, headers: Any, body: bytes) -> None:
+        self.sent.append(bool(self.transport.done))
+
+    def on_head(self, status: int, headers: Any) -> None:
+        self.sent.append(bool(self.transport.done))
+
+    def on_body(self, data: bytes) -> None: ...
+    def on_end(self) -> None: ...
+    def on_error(self, error: Any) -> None: ...
+
+
+async def asked() -> tuple[Connection, Recording, _Heard, Transport]:
+    owner = Transport(asyncio.get_running_loop())
+    connection = Connection(asyncio.get_running_loop(), owner, LOCAL, "http://127.0.0.1:1", b"x", b"")
+    transport = Recording()
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    heard = _Heard(transport)
+    connection.request(b"POST", b"/", b"", b"{}", heard)
+    assert transport.done == []
+    return connection, transport, heard, owner
+
+
+async def test_a_request_goes_out_at_the_end_of_its_turn() -> None:
+    _, transport, _, owner = await asked()
+    await turns(2)
+    assert len(transport.done) == 1
+    await owner.close()
+
+
+async def test_an_answer_is_not_taken_for_one_before_its_request_is_sent() -> None:
+    connection, transport, heard, owner = await asked()
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    await turns()
+    assert heard.sent == [True] and len(transport.done) == 1
+    await owner.close()
+
+
+async def test_law_09_a_request_that_is_given_up_in_its_turn_is_never_sent() -> None:
+    connection, transport, _, owner = await asked()
+    connection.abort()
+    await turns()
+    assert transport.done == ["aborted"]
+    await owner.close()
