@@ -30,6 +30,7 @@ from processes import CORES, ROOT, Foreign, LeftOut, Proxy, claim, stay_off_the_
 TRIES = 3  # of a measurement beside which others worked
 ROUNDS = 6  # answers that each connection should get: a slow proxy is measured longer, not counted as slower still
 LONGEST = 30.0  # seconds of one measurement
+PAIRS = 5  # rounds of two proxies that are measured alternately
 OTHERS = {
     "log, cost": "audit_cost.py",
     "log, load": "audit_load.py",
@@ -37,6 +38,7 @@ OTHERS = {
     "budgets, load": "budget_load.py",
 }
 """Benchmarks of one part each, by the name that `--only` looks at: run after the table, each with a table of its own."""
+BARE: dict[str, Any] = {"compliance": {"scan": "needed", "answers": {"scan": False}}}
 EVERYTHING: dict[str, Any] = {
     "budgets": [{"scope": "org", "window": "month", "limit": "$1000000"}],
     "telemetry": {"sample": "5%", "prometheus": {"port": 18790}},
@@ -95,8 +97,7 @@ class Bench:
         self.loads("nginx", lambda kind: nginx_proxy(self.directory, kind))
         self.loads("sglang-router", lambda kind: sglang(kind))
         self.loads("litellm", lambda kind: litellm(self.directory, kind))
-        bare = {"compliance": {"scan": "needed", "answers": {"scan": False}}}
-        for name, config in (("bare", bare), ("everything", EVERYTHING)):
+        for name, config in (("bare", BARE), ("everything", EVERYTHING)):
             start = partial(spillway, self.directory, config)
             self.loads(f"spillway {name}", start)
             self.loads(f"spillway {name}, interpreted", partial(start, interpreted=True), kinds=("json",))
@@ -113,6 +114,10 @@ class Bench:
                 sizes=(32,),
             )
         self.paced()
+        self.pairs("spillway bare", partial(spillway, self.directory, BARE), "sglang-router", sglang, (32, 256))
+        start = partial(spillway, self.directory, EVERYTHING, sync_ms=3)
+        self.pairs(floors.CLOUD_3MS, start, "sglang-router", sglang, (256,), model="cloud")
+        self.pairs(floors.CLOUD_3MS, start, "litellm", partial(litellm, self.directory), (256,), model="cloud", at=32)
 
     def first_start(self) -> None:
         """A user's first start compiles the automata, which takes 2 s of CPU; all later ones load them.  It is a row of its
@@ -157,6 +162,39 @@ class Bench:
                     self.rows.append(row)
                     print(f"{row['case']:22} {side:42} {row['requests_per_s']:>9,.0f}/s", file=sys.stderr)
             self.after(side, f"{kind}, up to {wanted[-1]} connections", proxy)
+
+    def pairs(
+        self, side: str, start: Any, peer: str, start_peer: Any, sizes: Any, *, model: str = "m", at: int | None = None
+    ) -> None:
+        """Two proxies alternately: the machine's speed changes within minutes, and so does any ratio of two rows of the table.
+
+        What floors are judged by.  `at`: connections of the peer, where it is faster with others.
+        """
+        sizes = [size for size in sizes if self.wanted.search(f"pairs {size} {side}, {peer}")]
+        if not sizes:
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                one, other = stack.enter_context(start("json")), stack.enter_context(start_peer("json"))
+                check(one.port, "json", model, "clean")
+                check(other.port, "json", "m", "clean")
+            except LeftOut as why:
+                self.leave_out(f"{side}, {peer}, alternately", why)
+                return
+            for size in sizes:
+                case, ratios = f"json, {size} connections", []
+                loads = (
+                    (partial(wrk, one.port, "json", model, "clean", size), size),
+                    (partial(wrk, other.port, "json", "m", "clean", at or size), at or size),
+                )
+                for round_ in range(PAIRS):
+                    order = loads if round_ % 2 else loads[::-1]  # neither is always the first
+                    found = {id(pair): self.undisturbed(*pair) | {"case": f"json, {pair[1]}"} for pair in order}
+                    ours, theirs = (found[id(pair)] for pair in loads)
+                    if usable(ours) and usable(theirs):
+                        ratios.append(round(ours["requests_per_s"] / theirs["requests_per_s"], 2))
+                self.rows.append({"case": case, "side": side, "kind": "pair", "peer": peer, "ratios": ratios})
+                print(f"{case:22} {side:42} of {peer}, alternately: {ratios}", file=sys.stderr)
 
     def undisturbed(self, load: Any, connections: int) -> dict[str, Any]:
         """Measure long enough for the rate, and again where others took of the cores: never for what came out."""
@@ -251,7 +289,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     body = []
     for row in rows:
         ratio = row.get("ratio", {})
-        extra = [
+        extra = [f"of {row['peer']}, alternately: {row['ratios']}"] if row["kind"] == "pair" else []
+        extra += [
             f"{name} {row[name]}"
             for name in (
                 "p999_ms",

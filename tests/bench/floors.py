@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 Rows = list[dict[str, Any]]
 DISTURBED = 0.05  # cores taken by others, above which a row is not to be relied upon
 STOLEN = 10.0  # milliseconds of the proxy's core, above which a stall is the machine's: a thousandth of some seconds
 ANSWERS_EACH = 2  # a connection; a rate from fewer is the length of the measurement, not the proxy's speed
+LEAST_PAIRS = 3  # rounds without which a median says nothing
 CLOUD_3MS = "spillway everything, cloud, sync +3 ms"
 
 
@@ -50,24 +52,13 @@ class Bound:
         return "goal" if value < self.goal else "floor" if value < self.floor else "below the floor"
 
 
-def ratio(side: str, peer: str, *cases: str) -> Callable[[Rows], float | None]:
-    """The smallest ratio of the cases; None unless each was measured beside the peer."""
+def beside(side: str, peer: str, *cases: str) -> Callable[[Rows], float | None]:
+    """The smallest median of the cases; None unless each was measured beside the peer often enough."""
 
     def measure(rows: Rows) -> float | None:
-        found = [r["ratio"].get(peer) for r in rows if r["side"] == side and r["case"] in cases and "ratio" in r]
-        return min(found) if len(found) == len(cases) and None not in found else None
-
-    return measure
-
-
-def times(side: str, case: str, peer: str) -> Callable[[Rows], float | None]:
-    """A throughput over the peer's best of any number of connections; None where the peer has no usable one."""
-
-    def measure(rows: Rows) -> float | None:
-        figures = [r["requests_per_s"] for r in rows if r["side"] == side and r["case"] == case and usable(r)]
-        kind = case.partition(",")[0]
-        best = [r["requests_per_s"] for r in rows if r["side"] == peer and r["kind"] == kind and usable(r)]
-        return round(min(figures) / max(best), 2) if figures and best else None
+        pairs = {r["case"]: r["ratios"] for r in rows if r["kind"] == "pair" and (r["side"], r["peer"]) == (side, peer)}
+        found = [round(median(pairs[case]), 2) for case in cases if len(pairs.get(case, ())) >= LEAST_PAIRS]
+        return min(found) if len(found) == len(cases) else None
 
     return measure
 
@@ -97,13 +88,13 @@ JSON = ("json, 32 connections", "json, 256 connections")
 BOUNDS = (
     Bound(
         "bare, of sglang-router, the worse of 32 and 256",
-        ratio("spillway bare", "sglang-router", *JSON),
+        beside("spillway bare", "sglang-router", *JSON),
         1.0,
         1.3,
         True,
     ),
-    Bound("everything, +3 ms, 256, of sglang-router", ratio(CLOUD_3MS, "sglang-router", JSON[1]), 0.4, 0.6, True),
-    Bound("everything, +3 ms, 256, times the best of LiteLLM", times(CLOUD_3MS, JSON[1], "litellm"), 60, 100, True),
+    Bound("everything, +3 ms, 256, of sglang-router", beside(CLOUD_3MS, "sglang-router", JSON[1]), 0.4, 0.6, True),
+    Bound("everything, +3 ms, 256, times the best of LiteLLM", beside(CLOUD_3MS, "litellm", JSON[1]), 60, 100, True),
     Bound("p99.9 stall under wrk, ms", worst("p999_ms", "stall", "spillway everything", "connections"), 10, 10),
     Bound("p99.9 stall under paced streams, ms", worst("p999_ms", "stall", "spillway everything", "paced"), 10, 10),
     Bound("700 paced streams, p99 age, ms", worst("p99_ms", "paced", case="700"), 5, 5),
