@@ -20,22 +20,10 @@ from compliance.records import Correction, Decision, Outcome, Refused
 from proxy.background import step_back
 from proxy.projections import sums as reading
 from proxy.projections import trials
-from proxy.projections.lines import (
-    COLUMNS,
-    INSERT,
-    KEEP,
-    LARGEST,
-    NOTHING,
-    TAKE,
-    Facts,
-    facts_of,
-    kept,
-    line,
-    prepare,
-    storable,
-)
+from proxy.projections.lines import COLUMNS, LARGEST, NOTHING, OVERFLOW, Facts, facts_of, line, storable
 from proxy.projections.sums import DIMENSIONS as DIMENSIONS
 from proxy.projections.sums import Traffic, Zone
+from proxy.projections.tables import INSERT, KEEP, KEEP_KIND, LEAVE, TAKE, prepare
 
 T = TypeVar("T")
 INTERVAL = 0.5  # seconds
@@ -45,10 +33,15 @@ ENOUGH = 2_048
 """Records that are written before their time comes."""
 CHUNK = 5_000
 """Records that are projected together, so that a long log can be projected in bounded memory."""
-PORTION = 128
+PORTION = 192
 """Records of one transaction beside an event loop, and `PAUSE` the seconds after it: a thread that wrote thousands without
 a pause would take the loop's core for six milliseconds at a time, and the loop's streams would wait."""
 PAUSE = 0.002
+KINDS = 4_096
+"""Kinds of lines that are remembered, some 2 MB.  What was forgotten, or another process stored, is stored once more: to
+look for it would cost more than a row, and there are never more kinds than lines."""
+KEPT = 4_096
+"""Decisions without an outcome, beside those of the last batch, that are remembered and not looked up, some 2 MB."""
 
 
 class Ledger:
@@ -62,6 +55,8 @@ class Ledger:
         self._db.execute("PRAGMA temp_store=MEMORY")  # sums sort
         prepare(self._db)
         trials.prepare(self._db)
+        self._kinds = _Kinds(self._db)
+        self._kept: dict[tuple[str, int, str], Facts] = {}
 
     def position(self, origin: str) -> int:
         """The last record of a log that was projected; -1 for none."""
@@ -76,7 +71,7 @@ class Ledger:
         done = self.position(origin)
         fresh = (record for record in records if record.seq > done)
         while chunk := list(itertools.islice(fresh, CHUNK)):
-            batch = _Batch(self._db, origin)
+            batch = _Batch(self._db, origin, self._kinds, self._kept)
             while len(chunk) > portion:
                 self._project(batch, chunk[:portion])
                 del chunk[:portion]
@@ -87,13 +82,16 @@ class Ledger:
         """The position moves with the last portion: after a crash before it the others come again, and change nothing."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            batch.begin()
             for record in records:
                 batch.add(record)
             batch.write()
             if last:
                 batch.end(records[-1].seq)
             self._db.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
+            self._kinds.forget()  # some may not be there
+            self._kept.clear()
             if self._db.in_transaction:  # a full disk may have rolled back by itself
                 self._db.execute("ROLLBACK")
             raise
@@ -198,20 +196,75 @@ def rebuild(path: Path, logs: Iterable[tuple[str, Iterable[Any]]]) -> int:
     return count
 
 
+class _Kinds:
+    """Numbers of the kinds of lines.  A new one gets the next number, within a transaction: no other process can give it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[tuple[Any, ...], int] = {}
+        self._new: list[tuple[Any, ...]] = []
+        self._last = 0
+
+    def number(self, kind: tuple[Any, ...]) -> int:
+        known = self._known.get(kind)
+        return self._add(kind) if known is None else known
+
+    def _add(self, kind: tuple[Any, ...]) -> int:
+        if not self._new:
+            self._last = self._db.execute("SELECT coalesce(max(kind), 0) FROM kinds").fetchone()[0]
+        if len(self._known) >= KINDS:
+            self._known.clear()
+        self._last += 1
+        self._known[kind] = self._last
+        self._new.append((self._last, *kind))
+        return self._last
+
+    def write(self) -> None:
+        _insert(self._db, KEEP_KIND, self._new)
+
+    def forget(self) -> None:
+        """After a transaction that failed."""
+        self._known.clear()
+        self._new.clear()
+
+
+def _insert(db: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """All of these rows, which are few or many, and then none."""
+    if not rows:
+        return
+    try:
+        db.executemany(statement, rows)
+    except OverflowError:  # what was inserted before it is ignored the second time
+        db.executemany(statement, map(storable, rows))
+    rows.clear()
+
+
 class _Batch:
     """Rows of a few transactions.  A decision waits for its outcome: here, or in a table where that comes later."""
 
-    def __init__(self, db: sqlite3.Connection, origin: str) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, origin: str, kinds: _Kinds, kept: dict[tuple[str, int, str], Facts]
+    ) -> None:
         self._db = db
         self._origin = origin
+        self._log = 0
+        self._kinds = kinds
+        self._kept = kept
         self._lines: list[tuple[Any, ...]] = []
-        self._requests: list[tuple[str, str, int, str, int | None]] = []
+        self._unpaired: list[tuple[Any, ...]] = []
         self._refusals: list[tuple[Any, ...]] = []
         self._corrections: list[tuple[Any, ...]] = []
         self._decided: dict[tuple[str, int], Decision] = {}
-        self._taken: list[tuple[str, str, int]] = []
+        self._taken: list[tuple[Any, ...]] = []
         self._failed_at_home: set[str] = set()
         self._trials: list[Any] = []
+
+    def begin(self) -> None:
+        """In the first transaction: the number of this log, which a new one is given."""
+        if not self._log:
+            self._db.execute("INSERT OR IGNORE INTO positions (origin, seq) VALUES (?, -1)", (self._origin,))
+            row = self._db.execute("SELECT log FROM positions WHERE origin = ?", (self._origin,)).fetchone()
+            self._log = row[0]
 
     def add(self, record: Any) -> None:
         kind = type(record)
@@ -221,13 +274,9 @@ class _Batch:
             self._end(record)
         elif kind is Refused:
             self._refusals.append((record.at, self._origin, record.seq, record.request, record.code, record.action))
-            self._index(record)
+            self._unpaired.append((record.request, self._origin, record.seq, record.kind))
         else:
             self._add_other(record)
-
-    def _index(self, record: Decision | Outcome | Refused, outcome: int | None = None) -> None:
-        """Where a request's record stands; with a decision its outcome, if it came in the same transaction."""
-        self._requests.append((record.request, self._origin, record.seq, record.kind, outcome))
 
     def _add_other(self, record: Any) -> None:
         if isinstance(record, Correction):
@@ -248,55 +297,44 @@ class _Batch:
             self._trials.append(record)
 
     def write(self) -> None:
-        try:
-            self._db.executemany(INSERT, self._lines)
-        except OverflowError:  # what was inserted before it is ignored the second time
-            self._db.executemany(INSERT, map(storable, self._lines))
-        self._write_index()
-        self._db.executemany("INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", self._refusals)
-        self._db.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
-        self._db.executemany("DELETE FROM decided WHERE origin = ? AND request = ? AND attempt = ?", self._taken)
+        self._kinds.write()
+        _insert(self._db, INSERT, self._lines)
+        _insert(self._db, "INSERT OR IGNORE INTO unpaired VALUES (?, ?, ?, ?)", self._unpaired)
+        _insert(self._db, "INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", self._refusals)
+        _insert(self._db, "INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._corrections)
         if self._trials:
             trials.put(self._db, self._origin, self._trials)
-        for rows in (self._lines, self._refusals, self._corrections, self._taken, self._trials):
-            rows.clear()
+            self._trials.clear()
 
     def end(self, seq: int) -> None:
         """After the last `write`: what waits is kept, and all up to record `seq` is projected."""
-        waiting = list(self._decided.values())
-        for decision in waiting:
-            self._index(decision)
-        self._write_index()
-        self._db.executemany(KEEP, [kept(self._origin, decision) for decision in waiting])
-        self._db.execute(
-            "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", (self._origin, seq)
-        )
-
-    def _write_index(self) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", self._requests)
-        self._requests.clear()
+        _insert(self._db, LEAVE, self._taken)
+        waiting = {(*key, self._origin): facts_of(decision) for key, decision in self._decided.items()}
+        _insert(self._db, KEEP, [(*key, *facts) for key, facts in waiting.items()])
+        if len(self._kept) + len(waiting) > KEPT:
+            self._kept.clear()
+        self._kept.update(waiting)
+        self._db.execute("UPDATE positions SET seq = ? WHERE log = ?", (seq, self._log))
 
     def _end(self, end: Outcome) -> None:
         facts = self._facts(end)
-        overflow = facts.overflow
+        overflow: str = facts[OVERFLOW]
         if end.boundary == LOCAL and end.ending != "completed":
             self._failed_at_home.add(end.request)
         elif end.boundary != LOCAL and end.attempt and not overflow and self._was_at_home(end):
             overflow = "failed"
-        self._lines.append(line(self._origin, end, facts, overflow))
+        self._lines.append(line(self._origin, self._log, end, facts, overflow, self._kinds.number))
 
     def _facts(self, end: Outcome) -> Facts:
         found = self._decided.pop((end.request, end.attempt), None)
         if found is not None:
-            self._index(found, end.seq)
             return facts_of(found)
-        self._index(end)
-        key = (self._origin, end.request, end.attempt)
-        row = self._db.execute(TAKE, key).fetchone()
-        if row is None:
+        key = (end.request, end.attempt, self._origin)
+        facts = self._kept.pop(key, None) or self._db.execute(TAKE, key).fetchone()
+        if facts is None:
             return NOTHING
         self._taken.append(key)
-        return Facts(*row)
+        return facts
 
     def _was_at_home(self, end: Outcome) -> bool:
         """Did a local engine fail on this request before?  It ended since the request came."""

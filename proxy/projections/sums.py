@@ -260,8 +260,7 @@ def traffic(db: sqlite3.Connection, start: int, end: int) -> Traffic:
     refused = dict(
         db.execute(
             """SELECT code, count(*) FROM refusals r WHERE at >= :start AND at < :end AND NOT EXISTS
-               (SELECT 1 FROM requests q WHERE q.request = r.request AND
-                (q.kind = 'outcome' OR q.outcome IS NOT NULL)) GROUP BY 1""",
+               (SELECT 1 FROM attempts a WHERE a.request = r.request) GROUP BY 1""",
             span,
         ).fetchall()
     )

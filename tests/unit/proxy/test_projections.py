@@ -141,24 +141,6 @@ def test_a_ledger_of_an_earlier_version_gets_what_it_lacks(tmp_path: Path) -> No
         ledger.close()
 
 
-def test_an_index_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Its rows have no outcome beside a decision: a row of each record, as where they come in two transactions."""
-    Ledger(tmp_path / "ledger.db").close()
-    old = sqlite3.connect(tmp_path / "ledger.db")
-    old.execute("ALTER TABLE requests DROP COLUMN outcome")
-    old.executemany("INSERT INTO requests VALUES ('a', ?, ?, ?)", [(ORIGIN, 0, "decision"), (ORIGIN, 1, "outcome")])
-    old.commit()
-    old.close()
-    ledger = Ledger(tmp_path / "ledger.db")
-    records = numbered(*[one(name) for name in "abcd" for one in (decision, outcome)])
-    ledger.project(ORIGIN, records[2:5])
-    ledger.project(ORIGIN, records[5:])
-    assert [ledger.find(name) for name in "abcde"] == [
-        [(ORIGIN, 0), (ORIGIN, 1)], [(ORIGIN, 2), (ORIGIN, 3)], [(ORIGIN, 4), (ORIGIN, 5)], [(ORIGIN, 6), (ORIGIN, 7)], [],
-    ]  # fmt: skip
-    ledger.close()
-
-
 def test_a_line_has_what_its_decision_said(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.project(
