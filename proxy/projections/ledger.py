@@ -57,6 +57,7 @@ class Ledger:
         trials.prepare(self._db)
         self._kinds = _Kinds(self._db)
         self._kept: dict[tuple[str, int, str], Facts] = {}
+        self._whole: set[str] = set()  # logs whose last batch was written to its end
 
     def position(self, origin: str) -> int:
         """The last record of a log that was projected; -1 for none."""
@@ -66,35 +67,40 @@ class Ledger:
     def project(self, origin: str, records: Iterable[Any], *, portion: int = CHUNK) -> None:
         """Add records of one log, in order; what was projected already is skipped.
 
-        `portion`: records of one transaction; there is a pause after each but the last of `CHUNK`.
+        `portion`: records of one transaction, and rows of decisions that wait; there is a pause between two.
         """
         done = self.position(origin)
+        if origin not in self._whole:  # what a batch that broke off kept comes again
+            self._kept.clear()
+            self._db.execute("DELETE FROM decided WHERE origin = ? AND seq > ?", (origin, done))
         fresh = (record for record in records if record.seq > done)
         while chunk := list(itertools.islice(fresh, CHUNK)):
-            batch = _Batch(self._db, origin, self._kinds, self._kept)
-            while len(chunk) > portion:
-                self._project(batch, chunk[:portion])
+            batch = _Batch(self._db, origin, chunk[-1].seq, self._kinds, self._kept)
+            self._whole.discard(origin)
+            while self._project(batch, chunk[:portion], portion if len(chunk) <= portion else 0):
                 del chunk[:portion]
                 time.sleep(PAUSE)
-            self._project(batch, chunk, last=True)
+            self._whole.add(origin)
 
-    def _project(self, batch: _Batch, records: Sequence[Any], *, last: bool = False) -> None:
-        """The position moves with the last portion: after a crash before it the others come again, and change nothing."""
+    def _project(self, batch: _Batch, records: Sequence[Any], room: int) -> bool:
+        """Is more to be written?  The position moves with the last: after a crash before it all comes again, and changes nothing.
+
+        `room`: rows of decisions that wait, once all records are written.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
             batch.begin()
             for record in records:
                 batch.add(record)
             batch.write()
-            if last:
-                batch.end(records[-1].seq)
+            more = not room or batch.settle(room)
             self._db.execute("COMMIT")
         except BaseException:
             self._kinds.forget()  # some may not be there
-            self._kept.clear()
             if self._db.in_transaction:  # a full disk may have rolled back by itself
                 self._db.execute("ROLLBACK")
             raise
+        return more
 
     def find(self, request: str) -> list[tuple[str, int]]:
         """(origin, seq) of every record of a request, in order."""
@@ -228,7 +234,7 @@ class _Kinds:
         self._new.clear()
 
 
-def _insert(db: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+def _insert(db: sqlite3.Connection, statement: str, rows: list[Any]) -> None:
     """All of these rows, which are few or many, and then none."""
     if not rows:
         return
@@ -243,10 +249,11 @@ class _Batch:
     """Rows of a few transactions.  A decision waits for its outcome: here, or in a table where that comes later."""
 
     def __init__(
-        self, db: sqlite3.Connection, origin: str, kinds: _Kinds, kept: dict[tuple[str, int, str], Facts]
+        self, db: sqlite3.Connection, origin: str, last: int, kinds: _Kinds, kept: dict[tuple[str, int, str], Facts]
     ) -> None:
         self._db = db
         self._origin = origin
+        self._last = last
         self._log = 0
         self._kinds = kinds
         self._kept = kept
@@ -255,7 +262,7 @@ class _Batch:
         self._refusals: list[tuple[Any, ...]] = []
         self._corrections: list[tuple[Any, ...]] = []
         self._decided: dict[tuple[str, int], Decision] = {}
-        self._taken: list[tuple[Any, ...]] = []
+        self._taken: list[tuple[str, int, str]] = []
         self._failed_at_home: set[str] = set()
         self._trials: list[Any] = []
 
@@ -306,15 +313,25 @@ class _Batch:
             trials.put(self._db, self._origin, self._trials)
             self._trials.clear()
 
-    def end(self, seq: int) -> None:
-        """After the last `write`: what waits is kept, and all up to record `seq` is projected."""
-        _insert(self._db, LEAVE, self._taken)
-        waiting = {(*key, self._origin): facts_of(decision) for key, decision in self._decided.items()}
+    def settle(self, room: int) -> bool:
+        """After the last `write`: decisions that wait no more go, and those that do are kept, up to `room` of both.
+
+        Are there more?  If not, all up to the batch's last record is projected.
+        """
+        self._taken.sort()  # neighbours lie in one page
+        taken = self._taken[:room]
+        del self._taken[:room]
+        keys = list(self._decided)[: room - len(taken)]
+        waiting = {(*key, self._origin): facts_of(self._decided.pop(key)) for key in keys}
+        _insert(self._db, LEAVE, taken)
         _insert(self._db, KEEP, [(*key, *facts) for key, facts in waiting.items()])
         if len(self._kept) + len(waiting) > KEPT:
             self._kept.clear()
         self._kept.update(waiting)
-        self._db.execute("UPDATE positions SET seq = ? WHERE log = ?", (seq, self._log))
+        if self._taken or self._decided:
+            return True
+        self._db.execute("UPDATE positions SET seq = ? WHERE log = ?", (self._last, self._log))
+        return False
 
     def _end(self, end: Outcome) -> None:
         facts = self._facts(end)

@@ -240,7 +240,7 @@ def test_decisions_that_wait_are_remembered_within_bounds(tmp_path: Path, monkey
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize("broken_at", range(5))
+@pytest.mark.parametrize("broken_at", range(8))
 def test_law_04_what_breaks_while_decisions_that_waited_get_their_outcomes_comes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int, restarted: bool
 ) -> None:
@@ -266,6 +266,35 @@ def test_law_04_what_breaks_while_decisions_that_waited_get_their_outcomes_comes
     assert ledger.rows() == expected(tmp_path / "whole.db", {ORIGIN: records})
     assert [ledger.find(str(n)) for n in range(12)] == [[(ORIGIN, n), (ORIGIN, n + 12)] for n in range(12)]
     assert ledger._db.execute("SELECT count(*) FROM decided").fetchone() == (0,)
+    ledger.close()
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("broken_at", range(7))
+def test_law_10_a_decision_that_was_kept_before_a_break_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int, restarted: bool
+) -> None:
+    """It comes again, and this time its outcome may come with it."""
+    records = numbered(*(decision(str(n), actor=f"u{n}") for n in range(12)), *(outcome(str(n)) for n in range(12)))
+    ledger = Ledger(tmp_path / "ledger.db")
+
+    def breaks(left: list[int] = [broken_at]) -> None:  # noqa: B006
+        left[0] -= 1
+        if left[0] < 0:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched, contextlib.suppress(sqlite3.OperationalError):
+        patched.setattr("proxy.projections.ledger.time", SimpleNamespace(sleep=lambda _: breaks()))
+        ledger.project(ORIGIN, records[:12], portion=3)
+    (kept,) = ledger._db.execute("SELECT count(*) FROM decided").fetchone()
+    assert (kept, ledger.position(ORIGIN)) == (max(0, 3 * broken_at - 6), -1 if broken_at < 6 else 11)
+    if restarted:
+        ledger.close()
+        ledger = Ledger(tmp_path / "ledger.db")
+    ledger.project(ORIGIN, records, portion=24)
+    assert ledger._db.execute("SELECT count(*) FROM decided").fetchone() == (0,)
+    assert ledger.rows() == expected(tmp_path / "whole.db", {ORIGIN: records})
     ledger.close()
 
 
