@@ -4,9 +4,10 @@ aiohttp's C parser reads requests (its strictness is what keeps smuggled ones ou
 asyncio protocol of our own, because `aiohttp.web`'s server spends two tasks and a dozen objects on each
 request.  One task a connection answers its requests in turn and is cancelled when the client leaves.
 
-Answers are written to the connection's transport directly: head and body in one write, and an event of a
-stream without a task switch.  `_Sink` is the only writer, and a connection whose answer was not finished is
-closed, never reused (a half-written answer on a kept connection would be read as the next one's head).
+Answers go to the connection's transport without a task switch: head and body, or the events of a stream, in one
+write at the end of a turn of the event loop, together with those of all others (`engines.turns`).  `_Sink` is the
+only writer, and a connection whose answer was not finished is closed, never reused (a half-written answer on a kept
+connection would be read as the next one's head).
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ LEAVING = 32
 TICK = 0.25
 """Granularity of the timeouts of idle connections, in seconds."""
 
+HELD = 16 * 1024
+"""Bytes that wait on one connection for the end of a turn."""
 _MAX_WRITE_BUFFER = 64 * 1024
 _NOT_HTTP = b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,"code":"invalid_request"}}'
 _JSON = b"content-type: application/json\r\n"
@@ -94,14 +97,9 @@ class _Sink:
         )
 
     def write(self, data: bytes) -> bool:
-        protocol = self._protocol
-        transport = protocol.transport
-        if data and transport is not None:
-            if self._chunked:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
-            self.bytes_out += len(data)
-            transport.write(data)
-        return protocol.clogged
+        if data and self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        return self._send(data)
 
     def finish(self) -> None:
         if not self.finished:
@@ -111,7 +109,7 @@ class _Sink:
 
     def abort(self) -> None:
         self.keep_alive = False
-        self._protocol.transmit()  # the answer before this one is whole
+        self._protocol.transmit()  # what was said before stands
         transport = self._protocol.transport
         if transport is not None:
             transport.abort()
@@ -130,7 +128,7 @@ class _Sink:
         protocol = self._protocol
         if protocol.transport is not None:
             self.bytes_out += len(data)
-            protocol.send(data, now=not (self.finished and self.keep_alive))
+            protocol.send(data)
         return protocol.clogged
 
 
@@ -178,7 +176,7 @@ class HttpInbound:
 
     async def _read(self, payload: StreamReader, limit: int) -> bytes:
         if self.headers.get("expect", "").lower() == "100-continue":
-            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n", now=True)
+            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []
         size = 0
         try:
@@ -245,7 +243,7 @@ class _Connection:
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self.clogged = False  # the client does not read
-        self._unsent = b""  # a whole answer that waits for the end of this turn
+        self._unsent = b""  # what waits for the end of this turn
 
     # --- the transport's callbacks ----------------------------------------------------------------------
 
@@ -349,17 +347,13 @@ class _Connection:
 
     # --- what is sent -----------------------------------------------------------------------------------
 
-    def send(self, data: bytes, *, now: bool) -> None:
-        """Write it, now or at the end of this turn of the event loop; never before what was given earlier."""
-        if self.transport is None:
-            return
-        if now:
-            self.transport.write(self._unsent + data if self._unsent else data)
-            self._unsent = b""
-        else:
-            if not self._unsent:
-                self.door.outbox.add(self.transmit)
-            self._unsent += data
+    def send(self, data: bytes) -> None:
+        """Write it at the end of this turn of the event loop, or when much waits."""
+        if not self._unsent:
+            self.door.outbox.add(self.transmit)
+        self._unsent += data
+        if len(self._unsent) > HELD:
+            self.transmit()
 
     def transmit(self) -> None:
         """Write what waits."""
@@ -512,7 +506,7 @@ class Door:
         self._connections: set[_Connection] = set()
         self.beginning = Turns(loop, TURN)  # a connection stands in it once
         self.leaving = Turns(loop, LEAVING)
-        self.outbox = Turns(loop)  # in which whole answers wait for the end of a turn
+        self.outbox = Turns(loop)  # in which what is sent waits for the end of a turn
 
     def __call__(self) -> _Connection:
         return _Connection(self)

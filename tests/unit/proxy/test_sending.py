@@ -1,4 +1,4 @@
-"""Whole answers and requests are sent at the end of a turn of the event loop: in order, and before their connection is closed."""
+"""Answers, events and requests are sent at the end of a turn of the event loop: in order, and before their connection is closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiving import LOCAL
 
 from engines.http1 import Connection, Receiver
 from engines.transport import Transport
-from proxy.ingress import Door
+from proxy.ingress import HELD, Door
 
 GET = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
 Serve = Callable[[Any], Awaitable[None]]
@@ -50,10 +50,13 @@ class Recording:
     def resume_reading(self) -> None: ...
 
     @property
+    def written(self) -> list[bytes]:
+        return [one for one in self.done if isinstance(one, bytes)]
+
+    @property
     def bodies(self) -> bytes:
         """The bodies of the answers that were written, one letter each."""
-        written = b"".join([one for one in self.done if isinstance(one, bytes)])
-        return bytes([part[0] for part in written.split(b"\r\n\r\n")[1:] if part])
+        return bytes([part[0] for part in b"".join(self.written).split(b"\r\n\r\n")[1:] if part])
 
 
 async def turns(count: int = 12) -> None:
@@ -86,9 +89,9 @@ async def test_an_answer_goes_out_at_the_end_of_its_turn() -> None:
     await door.shutdown(1)
 
 
-@pytest.mark.parametrize("second", ["stream", "whole", "cut"])
-async def test_an_answer_is_never_overtaken_by_the_next_on_its_connection(second: str) -> None:
-    """Also where nothing lies between them, which requests that come together may be."""
+@pytest.mark.parametrize("second", ["stream", "whole", "last", "cut"])
+async def test_what_was_answered_is_whole_and_in_order_whatever_comes_behind_it(second: str) -> None:
+    """Also where no turn of the loop ends between two requests that came together."""
     sinks: list[Any] = []
 
     async def serve(sink: Any) -> None:
@@ -97,26 +100,49 @@ async def test_an_answer_is_never_overtaken_by_the_next_on_its_connection(second
             sink.whole(200, b"", b"a")
         elif second == "stream":
             sink.begin(200, b"", b"b")
+            sink.write(b"c")
             sink.finish()
-        elif second == "whole":
-            sink.whole(400, b"", b"b")
-        else:
+        elif second == "cut":
+            sink.begin(200, b"", b"b")
+            sink.write(b"c")
             sink.abort()
+        else:
+            sink.keep_alive = second == "whole"
+            sink.whole(200, b"", b"b")
 
     client, transport, door = await connected(serve)
     client.door.outbox = _Never()  # no turn of the loop sends what waits: only what comes behind it does
     client.data_received(GET + GET)
     await turns()
-    if second == "whole":
-        client.close()
     assert len(sinks) == 2
-    assert transport.done[-1] in ("aborted", "closed") if second != "stream" else True
-    written = b"".join([one for one in transport.done if isinstance(one, bytes)])
-    assert written.index(b"\r\n\r\na") >= 0
-    if second == "stream":
-        assert written.index(b"\r\n\r\na") < written.index(b"1\r\nb")
-    if second == "whole":
-        assert written.index(b"\r\n\r\na") < written.index(b"\r\n\r\nb")
+    if second in ("stream", "whole"):
+        client.close()
+    assert transport.done[-1] == "closed" if second != "cut" else "aborted" in transport.done
+    written = b"".join(transport.written)
+    first, behind = written.index(b"\r\n\r\na"), written[written.index(b"\r\n\r\na") + 5 :]
+    assert first > 0 and behind.startswith(b"HTTP/1.1 200")
+    if second in ("stream", "cut"):
+        assert behind.endswith(b"1\r\nb\r\n1\r\nc\r\n" + (b"0\r\n\r\n" if second == "stream" else b""))
+    else:
+        assert behind.endswith(b"\r\n\r\nb")
+    await door.shutdown(1)
+
+
+async def test_law_10_much_is_sent_at_once() -> None:
+    """What waits for the end of a turn is bounded, and so is what it takes to join it."""
+
+    async def serve(sink: Any) -> None:
+        sink.begin(200, b"", b"")
+        for _ in range(100):
+            sink.write(b"x" * 1000)
+            most.append(len(client._unsent))
+        sink.finish()
+
+    most: list[int] = []
+    client, transport, door = await connected(serve)
+    client.data_received(GET)
+    await turns()
+    assert max(most) <= HELD + 2000 and b"".join(transport.written).count(b"x") == 100_000
     await door.shutdown(1)
 
 
