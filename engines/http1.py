@@ -193,8 +193,10 @@ class Connection:
         if self._done:
             self._close()  # nobody asked for these bytes
             return
-        if self._unsent:  # an answer is not taken for one before its request is sent
-            self._transmit()
+        if self._unsent:  # nor is it the answer to a request that was not sent: that one goes on a fresh connection
+            self._unsent = b""
+            self._close()
+            return
         behind = self._behind
         turns = self._owner.turns
         if not behind and turns.room():

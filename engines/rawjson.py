@@ -28,6 +28,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding hostile bytes as JSON can raise."""
 
 _STRING_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")')  # behind its key, and without escapes
+_BETWEEN = re.compile(rb"(?:[ \t\r\n:]|data:)*+")  # a key and its value, also where lines cut an event there
 _decode = msgspec.json.Decoder().decode
 
 
@@ -186,7 +187,7 @@ def _string_span(raw: bytes, key: str, present: bool) -> tuple[int, int] | None:
     if first < 0:
         return None
     value = _plain_value(raw, first, quoted)
-    if value is not None and raw.find(b"{", raw.find(b"{") + 1, first) < 0:
+    if value is not None and raw.count(b"{", 0, first) == 1:
         return value
     last = raw.rfind(quoted)
     if last != first:
@@ -253,8 +254,8 @@ def _members(raw: bytes, start: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _trimmed(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    while start < end and raw[start] in _SPACE:
-        start += 1
+    between = _BETWEEN.match(raw, start, end)
+    start = between.end() if between is not None else start
     while end > start and raw[end - 1] in _SPACE:
         end -= 1
     return start, end

@@ -43,7 +43,8 @@ PIPELINED = 16
 KEPT_HEADERS = 48
 """Headers of a head that is kept; official SDKs send fifteen."""
 LINGER = 10.0
-"""Seconds that the rest of an unwanted body is read and dropped, so that its sender gets to see the answer."""
+"""Seconds that the rest of an unwanted body is read and dropped, so that its sender gets to see the answer; and in which a
+client that is to be left must read something of what it was sent."""
 TURN = 8
 """Requests begun in one turn of the event loop.  However many come together, streams are served between them."""
 LEAVING = 32
@@ -206,6 +207,7 @@ class _Connection:
         "_buffer_paused",
         "_closing",
         "_due",
+        "_left",
         "_loop",
         "_messages",
         "_parser",
@@ -244,6 +246,7 @@ class _Connection:
         self._task: asyncio.Task[None] | None = None
         self.clogged = False  # the client does not read
         self._unsent = b""  # what waits for the end of this turn
+        self._left = 0  # bytes that waited in the socket's buffer when a deadline had passed
 
     # --- the transport's callbacks ----------------------------------------------------------------------
 
@@ -334,15 +337,22 @@ class _Connection:
         self.clogged = False
         if self.sink is not None and self.sink.on_resume is not None:
             self.sink.on_resume()
+        if self._waiter is not None and self._messages:
+            self.door.beginning.add(self.begin)
 
     def begin(self) -> None:
-        """It is this connection's turn."""
+        """It is this connection's turn; who does not read the answers before is not given more (law 10)."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
+        if waiter is not None and not waiter.done() and self._messages and not self.clogged:
             waiter.set_result(None)
 
     def on_deadline(self, now: float) -> None:
-        """The head did not come in time, or nothing did."""
+        """The head did not come in time, or nothing did.  Who then reads nothing of what waits is cut off."""
+        waits = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        if waits and waits == self._left:
+            self.transport.abort()
+        self._left = waits
+        self.deadline = now + LINGER
         self.close()
 
     # --- what is sent -----------------------------------------------------------------------------------

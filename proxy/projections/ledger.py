@@ -39,7 +39,7 @@ a pause would take the loop's core for six milliseconds at a time, and the loop'
 PAUSE = 0.002
 KINDS = 4_096
 """Kinds of lines that are remembered, some 2 MB.  What was forgotten, or another process stored, is stored once more: to
-look for it would cost more than a row, and there are never more kinds than lines."""
+look for it would cost more than a row, and each new one comes with a line."""
 KEPT = 4_096
 """Decisions without an outcome, beside those of the last batch, that are remembered and not looked up, some 2 MB."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from receiving import LOCAL
 
 from engines.http1 import Connection, Receiver
 from engines.transport import Transport
+from proxy import ingress
 from proxy.ingress import HELD, Door
 
 GET = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -219,11 +222,11 @@ async def test_a_request_goes_out_at_the_end_of_its_turn() -> None:
     await owner.close()
 
 
-async def test_an_answer_is_not_taken_for_one_before_its_request_is_sent() -> None:
+async def test_what_came_before_a_request_was_sent_is_not_its_answer() -> None:
     connection, transport, heard, owner = await asked()
-    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale")
     await turns()
-    assert heard.sent == [True] and len(transport.done) == 1
+    assert heard.sent == [] and transport.done == ["aborted"]
     await owner.close()
 
 
@@ -233,3 +236,62 @@ async def test_law_09_a_request_that_is_given_up_in_its_turn_is_never_sent() -> 
     await turns()
     assert transport.done == ["aborted"]
     await owner.close()
+
+
+@contextlib.asynccontextmanager
+async def served(body: bytes, **options: Any) -> AsyncIterator[tuple[socket.socket, list[Any], Door]]:
+    """A client's socket, and the connection that it has to a door which answers everything with `body`."""
+    loop, made = asyncio.get_running_loop(), []
+
+    async def serve(_inbound: Any, sink: Any) -> None:
+        sink.whole(200, b"", body)
+
+    door = Door(serve, loop, body_limit=1000, header_timeout=9.0, body_timeout=9.0, **options)
+
+    def protocol() -> Any:
+        made.append(door())
+        return made[-1]
+
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, server.sockets[0].getsockname())
+        yield client, made, door
+    server.close()
+    await door.shutdown(1)
+
+
+async def test_law_10_a_client_that_asks_and_does_not_read_grows_no_buffer() -> None:
+    loop = asyncio.get_running_loop()
+    async with served(b"a" * 20_000) as (client, made, _):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                for _ in range(5):
+                    await loop.sock_sendall(client, GET * 250)
+                    await asyncio.sleep(0.2)
+        assert made[0].transport.get_write_buffer_size() < 1_000_000
+        got = 0
+        async with asyncio.timeout(20):  # it is answered once it reads
+            while got < 500 * 20_000:
+                got += len(await loop.sock_recv(client, 1 << 20))
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_law_10_a_client_that_reads_nothing_is_cut_off_and_one_that_is_slow_is_not(
+    reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "LINGER", 0.3)
+    monkeypatch.setattr(ingress, "TICK", 0.1)
+    loop, size = asyncio.get_running_loop(), 20_000_000
+    async with served(b"a" * size, keepalive_timeout=0.3) as (client, made, door):
+        await loop.sock_sendall(client, GET)
+        while not made or not made[0].transport or not made[0].transport.get_write_buffer_size():
+            await asyncio.sleep(0.01)
+        got = 0
+        async with asyncio.timeout(20):
+            while got < size if reads else door._connections:
+                if reads:
+                    data = await loop.sock_recv(client, 1 << 20)
+                    assert data, "it was cut off"
+                    got += len(data)
+                await asyncio.sleep(0.05)
