@@ -10,7 +10,7 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 DISTURBED = 0.05  # cores taken by others, above which a row is not to be relied upon
-STOLEN = 10.0  # milliseconds of the proxy's core, above which a stall is the machine's: a thousandth of some seconds
+STOLEN = 10.0  # milliseconds of the proxy's core, above which a stall or an age is the machine's: a thousandth of some seconds
 ANSWERS_EACH = 2  # a connection; a rate from fewer is the length of the measurement, not the proxy's speed
 LEAST_PAIRS = 3  # rounds without which a median says nothing
 CLOUD_3MS = "spillway everything, cloud, sync +3 ms"
