@@ -61,6 +61,7 @@ async def test_law_09_an_answer_that_comes_as_its_client_leaves_is_no_fault(know
     if known:
         relay, sink = relay_on(connection, deadlines, loop)
         connection.request(b"POST", b"/", b"", b"", relay, resend=False)
+        await asyncio.sleep(0)  # it is sent at the end of this turn
         connection.data_received(ANSWER)
         assert sink.got == [BODY]
     relay, sink = relay_on(connection, deadlines, loop)
@@ -74,6 +75,7 @@ async def test_law_09_an_answer_that_comes_as_its_client_leaves_is_no_fault(know
 
     task = loop.create_task(attempt())
     await asyncio.sleep(0)
+    await asyncio.sleep(0)  # its request is sent
     task.cancel()
     connection.data_received(ANSWER)
     with pytest.raises(asyncio.CancelledError):
