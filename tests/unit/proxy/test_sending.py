@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from receiving import LOCAL
 
-from engines.http1 import Connection, Receiver
+from engines.http1 import Connection
 from engines.transport import Transport
+from engines.turns import Turns
 from proxy import ingress
 from proxy.ingress import HELD, Door
 
@@ -93,7 +94,7 @@ async def test_an_answer_goes_out_at_the_end_of_its_turn() -> None:
 
 
 @pytest.mark.parametrize("second", ["stream", "whole", "last", "cut"])
-async def test_what_was_answered_is_whole_and_in_order_whatever_comes_behind_it(second: str) -> None:
+async def test_what_was_answered_is_whole_and_in_order_whatever_comes_behind_it(second: str, never: Turns) -> None:
     """Also where no turn of the loop ends between two requests that came together."""
     sinks: list[Any] = []
 
@@ -114,7 +115,7 @@ async def test_what_was_answered_is_whole_and_in_order_whatever_comes_behind_it(
             sink.whole(200, b"", b"b")
 
     client, transport, door = await connected(serve)
-    client.door.outbox = _Never()  # no turn of the loop sends what waits: only what comes behind it does
+    client.door.outbox = never  # no turn of the loop sends what waits: only what comes behind it does
     client.data_received(GET + GET)
     await turns()
     assert len(sinks) == 2
@@ -149,12 +150,12 @@ async def test_law_10_much_is_sent_at_once() -> None:
     await door.shutdown(1)
 
 
-async def test_what_waits_is_sent_before_the_connection_is_closed() -> None:
+async def test_what_waits_is_sent_before_the_connection_is_closed(never: Turns) -> None:
     async def serve(sink: Any) -> None:
         sink.whole(200, b"", b"a")
 
     client, transport, door = await connected(serve)
-    client.door.outbox = _Never()
+    client.door.outbox = never
     client.data_received(GET)
     await turns()
     assert transport.bodies == b""
@@ -184,11 +185,15 @@ async def test_a_client_that_left_takes_nothing_with_it() -> None:
         await door.shutdown(1)
 
 
-class _Never:
-    def add(self, step: Callable[[], object]) -> None: ...
+@pytest.fixture
+def never() -> Iterator[Turns]:
+    """An outbox whose turn does not come: its event loop does not run."""
+    loop = asyncio.new_event_loop()
+    yield Turns(loop)
+    loop.close()
 
 
-class _Heard(Receiver):
+class _Heard:
     def __init__(self, transport: Recording) -> None:
         self.transport = transport
         self.sent: list[bool] = []
@@ -202,6 +207,8 @@ class _Heard(Receiver):
     def on_body(self, data: bytes) -> None: ...
     def on_end(self) -> None: ...
     def on_error(self, error: Any) -> None: ...
+    def moved(self, connection: Any) -> bool:
+        return True
 
 
 async def asked() -> tuple[Connection, Recording, _Heard, Transport]:
