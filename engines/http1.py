@@ -190,11 +190,7 @@ class Connection:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._done:
-            self._close()  # nobody asked for these bytes
-            return
-        if self._unsent:  # nor is it the answer to a request that was not sent: that one goes on a fresh connection
-            self._unsent = b""
+        if self._done or self._unsent:  # nobody asked for these bytes; a request that waits goes on a fresh connection
             self._close()
             return
         behind = self._behind

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from time import monotonic
 
 ALL = 1 << 30
+"""Steps of one turn where nothing but their share of time bounds them."""
 SHARE = 0.0025
 """Seconds of a turn for the steps of one queue."""
 PAUSE = 0.0001

@@ -6,8 +6,8 @@ up to `MAX_LEVELS` times.  A span of a form leads back to all of what it was mad
 token.
 
 What ordinary text has is tested by one pass of Hyperscan, so that only a text that may hide something costs more.  Which
-shapes share an expression, and in which order the expressions stand, was found by trying a thousand ways
-(`tests/bench/scan_speed.py --forms`): Hyperscan makes other automata of each, which take up to three times as long.
+shapes share an expression, and in which order the expressions stand, was found by trying (`tests/bench/scan_speed.py
+--forms` measures it): Hyperscan makes other automata of each way, and most are slower.
 A text that hides more than the bounds allow raises `TooMany`.
 """
 

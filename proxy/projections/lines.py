@@ -9,7 +9,7 @@ from compliance.model import LOCAL
 from compliance.records import Decision, Outcome
 
 LARGEST = (1 << 63) - 1  # what a column can hold
-TEXT, COUNT = "TEXT NOT NULL DEFAULT ''", "INTEGER NOT NULL DEFAULT 0"
+TEXT, _COUNT = "TEXT NOT NULL DEFAULT ''", "INTEGER NOT NULL DEFAULT 0"
 _TEXTS = (
     "origin", "request", "organisation", "tenant", "team", "project", "key", "user", "tags", "class", "model", "target",
     "boundary", "surface", "route", "overflow", "action", "ending", "error", "quality", "price", "timing",
@@ -23,7 +23,7 @@ _NAMES = (
     "output", "reasoning", "audio_input", "audio_output", "cost", "price", "queue_us", "connect_us",
     "first_us", "total_us", "engine_us", "prefill_us", "decode_us", "timing",
 )  # fmt: skip
-COLUMNS = {name: TEXT if name in _TEXTS else COUNT for name in _NAMES}
+COLUMNS = {name: TEXT if name in _TEXTS else _COUNT for name in _NAMES}
 """One line per attempt.  `user` is a pseudonym; `tags` are `name=value`, a line each; `overflow` says why a request left
 home, `failed` where a local engine had failed before; `found` is how many kinds of identifiers were found, `redacted` how
 many kinds were replaced.  `engine_us` is from the request's way to the engine to the answer's end; `prefill_us` and

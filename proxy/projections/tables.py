@@ -1,7 +1,7 @@
 """The ledger's tables, and how those of an earlier version become them.
 
 A line is stored in two parts: in `lines`, by time, what is its own and the number of a row of `kinds`, which has what it
-shares with others: a third of the room, and half of the work for each.  A view, `attempts`, is both together; another,
+shares with others: less room, and less work for each.  A view, `attempts`, is both together; another,
 `requests`, says where the records of a request stand, with a decision its outcome.  `decided` has the decisions whose
 outcome has not come yet, `unpaired` the records that none of these tells of.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
-from proxy.projections.lines import COLUMNS, COUNT, FACTS, KIND, STORED, TEXT
+from proxy.projections.lines import COLUMNS, FACTS, KIND, STORED, TEXT
 
 PATIENCE = 600
 """Seconds that a process waits while another one makes the tables anew."""
 _OWN = {**COLUMNS, "log": "INTEGER NOT NULL", "kind": "INTEGER NOT NULL", "decided": "INTEGER"}
-_FACTS = [f"{name} {COUNT if name in ('stream', 'found', 'redacted') else TEXT}" for name in FACTS if name != "seq"]
+_FACTS = [f"{name} {COLUMNS.get(name, TEXT)}" for name in FACTS if name != "seq"]
 _TABLES = f"""
 CREATE TABLE lines ({", ".join(f"{name} {_OWN[name]}" for name in STORED)}, PRIMARY KEY (at, log, seq)) WITHOUT ROWID;
 CREATE TABLE kinds (kind INTEGER PRIMARY KEY, {", ".join(f"{name} {COLUMNS[name]}" for name in KIND)});

@@ -183,16 +183,15 @@ class Bench:
                 return
             for size in sizes:
                 case, ratios = f"json, {size} connections", []
-                loads = (
-                    (partial(wrk, one.port, "json", model, "clean", size), size),
-                    (partial(wrk, other.port, "json", "m", "clean", at or size), at or size),
-                )
+                loads = {
+                    side: (partial(wrk, one.port, "json", model, "clean", size), size),
+                    peer: (partial(wrk, other.port, "json", "m", "clean", at or size), at or size),
+                }
                 for round_ in range(PAIRS):
-                    order = loads if round_ % 2 else loads[::-1]  # neither is always the first
-                    found = {id(pair): self.undisturbed(*pair) | {"case": f"json, {pair[1]}"} for pair in order}
-                    ours, theirs = (found[id(pair)] for pair in loads)
-                    if usable(ours) and usable(theirs):
-                        ratios.append(round(ours["requests_per_s"] / theirs["requests_per_s"], 2))
+                    order = (side, peer) if round_ % 2 else (peer, side)  # neither is always the first
+                    rows = {who: self.undisturbed(*loads[who]) | {"case": f"json, {loads[who][1]}"} for who in order}
+                    if all(map(usable, rows.values())):
+                        ratios.append(round(rows[side]["requests_per_s"] / rows[peer]["requests_per_s"], 2))
                 self.rows.append({"case": case, "side": side, "kind": "pair", "peer": peer, "ratios": ratios})
                 print(f"{case:22} {side:42} of {peer}, alternately: {ratios}", file=sys.stderr)
 

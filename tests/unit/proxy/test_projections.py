@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from breaking import broken
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
@@ -285,13 +284,7 @@ def test_law_04_what_breaks_between_two_portions_comes_again_and_changes_nothing
     whole, torn = Ledger(tmp_path / "whole.db"), Ledger(tmp_path / "torn.db")
     whole.project(ORIGIN, records)
 
-    def breaks(left: list[int] = [broken_at]) -> None:  # noqa: B006
-        left[0] -= 1
-        if left[0] < 0:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    with monkeypatch.context() as patched, contextlib.suppress(sqlite3.OperationalError):
-        patched.setattr("proxy.projections.ledger.time", SimpleNamespace(sleep=lambda _: breaks()))
+    with broken(monkeypatch, broken_at):
         torn.project(ORIGIN, records, portion=3)
     assert torn.position(ORIGIN) == (-1 if broken_at < 5 else records[-1].seq)
     torn.project(ORIGIN, records, portion=4)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from breaking import broken
 from hypothesis import given
 from hypothesis import strategies as st
 from outcomes import decision, outcome
@@ -250,13 +249,7 @@ def test_law_04_what_breaks_while_decisions_that_waited_get_their_outcomes_comes
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.project(ORIGIN, records[:12])
 
-    def breaks(left: list[int] = [broken_at]) -> None:  # noqa: B006
-        left[0] -= 1
-        if left[0] < 0:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    with monkeypatch.context() as patched, contextlib.suppress(sqlite3.OperationalError):
-        patched.setattr("proxy.projections.ledger.time", SimpleNamespace(sleep=lambda _: breaks()))
+    with broken(monkeypatch, broken_at):
         ledger.project(ORIGIN, records, portion=3)
     assert len(ledger.rows()) == min(3 * broken_at + 3, 12)
     if restarted:
@@ -279,13 +272,7 @@ def test_law_10_a_decision_that_was_kept_before_a_break_does_not_stay(
     records = numbered(*(decision(str(n), actor=f"u{n}") for n in range(12)), *(outcome(str(n)) for n in range(12)))
     ledger = Ledger(tmp_path / "ledger.db")
 
-    def breaks(left: list[int] = [broken_at]) -> None:  # noqa: B006
-        left[0] -= 1
-        if left[0] < 0:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    with monkeypatch.context() as patched, contextlib.suppress(sqlite3.OperationalError):
-        patched.setattr("proxy.projections.ledger.time", SimpleNamespace(sleep=lambda _: breaks()))
+    with broken(monkeypatch, broken_at):
         ledger.project(ORIGIN, records[:12], portion=3)
     (kept,) = ledger._db.execute("SELECT count(*) FROM decided").fetchone()
     assert (kept, ledger.position(ORIGIN)) == (max(0, 3 * broken_at - 6), -1 if broken_at < 6 else 11)
